@@ -1,0 +1,39 @@
+"""Deep generative models for single-cell chromatin accessibility and multiome data.
+
+Nothing heavy is loaded here: torch and scvi-tools come with the first model, every namespace with
+its first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from atacvi import data, datasets, metrics, pl, pp
+    from atacvi.models import MultiViewModel
+
+__version__ = "0.1.0"
+
+__all__ = ["MultiViewModel", "__version__", "data", "datasets", "metrics", "pl", "pp"]
+
+_NAMESPACES = frozenset({"data", "datasets", "metrics", "pl", "pp"})
+_MODELS = frozenset({"MultiViewModel"})
+
+
+def __getattr__(name: str) -> ModuleType | type:
+    """Import a namespace or a model when it is first asked for (PEP 562)."""
+    if name in _NAMESPACES:
+        return import_module(f"{__name__}.{name}")
+    if name in _MODELS:
+        value: type = getattr(import_module(f"{__name__}.models"), name)
+        globals()[name] = value
+        return value
+    msg = f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
