@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from . import truth
-from ._genome import MAX_PEAKS, make_genome
+from ._arguments import PRESETS, check_arguments, default_median
+from ._genome import make_genome
+from ._modality import simulate_modality
 from ._programs import (
     PSEUDOTIME_STEPS,
     Tree,
@@ -17,25 +20,13 @@ from ._programs import (
     make_effects,
     make_tree,
 )
-from ._sampling import Model, draw_fragments, draw_negative_binomial, find_depth, softmax
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
 
     from ._genome import Genome
-
-# Sizes and medians of a real data set of each kind; see the docstring.
-_PRESETS: dict[str | None, dict[str, int]] = {
-    None: {"n_genes": 1000, "n_peaks": 10_000, "genes": 250, "peaks": 600},
-    "snare": {"n_genes": 1700, "n_peaks": 25_000, "genes": 100, "peaks": 80},
-    "10x": {"n_genes": 20_000, "n_peaks": 100_000, "genes": 1700, "peaks": 7000},
-}
-_MAX_PRESET_SHARE = 0.25  # a preset's median is lowered to this share of few features
-_MAX_SHARE = 0.8  # above, the depth that gives a median explodes
-_GENE_SPREAD, _PEAK_SPREAD = 1.2, 0.9  # standard deviations of the log baselines
 
 
 def simulate_multiome(
@@ -140,7 +131,7 @@ def simulate_multiome(
     >>> mdata.obs["cell_type"].nunique()
     4
     """
-    sizes = _PRESETS.get(preset)
+    sizes = PRESETS.get(preset)
     if sizes is None:
         msg = f"`preset` is {preset!r}; it must be None, 'snare' or '10x'."
         raise ValueError(msg)
@@ -152,8 +143,8 @@ def simulate_multiome(
         "n_peaks": n_peaks,
         "n_cell_types": n_cell_types,
         "n_batches": n_batches,
-        "median_genes_per_cell": _median(median_genes_per_cell, sizes["genes"], n_genes),
-        "median_peaks_per_cell": _median(median_peaks_per_cell, sizes["peaks"], n_peaks),
+        "median_genes_per_cell": default_median(median_genes_per_cell, sizes["genes"], n_genes),
+        "median_peaks_per_cell": default_median(median_peaks_per_cell, sizes["peaks"], n_peaks),
         "depth_spread": depth_spread,
         "depth_correlation": depth_correlation,
         "effect_size": effect_size,
@@ -165,60 +156,9 @@ def simulate_multiome(
         "atac_hidden_types": atac_hidden_types,
         "trajectory": trajectory,
     }
-    _check(params)
+    check_arguments(params)
     rng = np.random.default_rng(random_state)
     return _simulate(params, keep_empty, rng)
-
-
-def _median(given: float | None, usual: int, n_features: int) -> float:
-    """The median asked for, or the usual one, lowered where there are few features."""
-    if given is None:
-        return float(min(usual, max(1.0, _MAX_PRESET_SHARE * n_features)))
-    return float(given)
-
-
-def _check(params: dict) -> None:
-    """Refuse settings that have no meaning, naming the argument and its range."""
-    for name in ("n_cells", "n_genes", "n_peaks", "n_cell_types", "n_batches"):
-        if params[name] != int(params[name]) or params[name] < 1:
-            msg = f"`{name}` is {params[name]}; it must be a whole number of at least 1."
-            raise ValueError(msg)
-    for name in ("n_cell_types", "n_batches"):
-        if params[name] > params["n_cells"]:
-            msg = f"`{name}` is {params[name]}; it must not exceed n_cells={params['n_cells']}."
-            raise ValueError(msg)
-    if params["n_peaks"] > MAX_PEAKS:
-        msg = f"`n_peaks` is {params['n_peaks']}; the genome has room for {MAX_PEAKS}."
-        raise ValueError(msg)
-    for name in ("rna_noise", "atac_noise", "depth_correlation"):
-        low = -1 if name == "depth_correlation" else 0
-        if not low <= params[name] <= 1:
-            msg = f"`{name}` is {params[name]}; it must lie in [{low}, 1]."
-            raise ValueError(msg)
-    if not 0 <= params["atac_dropout"] < 0.9:
-        msg = f"`atac_dropout` is {params['atac_dropout']}; it must lie in [0, 0.9)."
-        raise ValueError(msg)
-    for name in ("depth_spread", "effect_size", "batch_effect"):
-        if not 0 <= params[name] < np.inf:
-            msg = f"`{name}` is {params[name]}; it must be finite and not negative."
-            raise ValueError(msg)
-    for name, features in (
-        ("median_genes_per_cell", "n_genes"),
-        ("median_peaks_per_cell", "n_peaks"),
-    ):
-        top = _MAX_SHARE * params[features]
-        if features == "n_peaks":
-            top *= 1 - params["atac_dropout"]
-        if not 0 < params[name] <= max(1.0, top):
-            msg = f"`{name}` is {params[name]}; with {params[features]} features it must lie in "
-            msg += f"(0, {top:g}]: simulate more features or ask for a smaller median."
-            raise ValueError(msg)
-    hidden = (params["rna_hidden_types"], params["atac_hidden_types"])
-    n_splits = params["n_cell_types"] - 1
-    if min(hidden) < 0 or sum(hidden) > n_splits:
-        msg = f"`rna_hidden_types` and `atac_hidden_types` are {hidden}; they must not be negative "
-        msg += f"and must sum to at most the {n_splits} splits of {n_splits + 1} types."
-        raise ValueError(msg)
 
 
 def _simulate(params: dict, keep_empty: bool, rng: np.random.Generator) -> MuData:
@@ -256,7 +196,7 @@ def _simulate(params: dict, keep_empty: bool, rng: np.random.Generator) -> MuDat
     is_batch = np.isin(factors, batch_factors)
     mods = {}
     for mod, effect, log_depth in zip(("rna", "atac"), effects, depths, strict=True):
-        mods[mod] = _simulate_modality(
+        mods[mod] = simulate_modality(
             mod, genome, obs, effect, activity, is_batch, log_depth, params, keep_empty, rng
         )
         mods[mod].var["marker_of"] = _markers(effect, factors, is_batch)
@@ -304,115 +244,6 @@ def _draw_depths(
     return params["depth_spread"] * rna, params["depth_spread"] * atac
 
 
-def _simulate_modality(
-    mod: str,
-    genome: Genome,
-    obs: pd.DataFrame,
-    effect: NDArray[np.float32],
-    activity: NDArray[np.float32],
-    is_batch: NDArray[np.bool_],
-    log_depth: NDArray[np.float64],
-    params: dict,
-    keep_empty: bool,
-    rng: np.random.Generator,
-) -> AnnData:
-    """Draw one modality and store its truth."""
-    from anndata import AnnData
-
-    var = (genome.genes if mod == "rna" else genome.peaks).copy()
-    baseline = rng.normal(0.0, _GENE_SPREAD if mod == "rna" else _PEAK_SPREAD, len(var))
-    if mod == "atac":
-        baseline += var["promoter"].to_numpy()
-        top = min(0.9, 2 * params["atac_dropout"])
-        spread = min(params["atac_dropout"], top - params["atac_dropout"])
-        dropout = params["atac_dropout"] + spread * rng.uniform(-1, 1, len(var))
-        dispersion = np.full(len(var), np.inf)
-    else:
-        dropout = np.zeros(len(var))
-        dispersion = rng.lognormal(np.log(3.0), 0.5, len(var))
-    # float32 is what is stored: the truth must be recomputable from it.
-    baseline = baseline.astype(np.float32).astype(np.float64)
-    states, state = np.unique(activity * ~is_batch, axis=0, return_inverse=True)
-    state = state.reshape(-1)
-    ambient, log_norm = _ambient(baseline, effect, states, np.bincount(state))
-    groups_activity, group = np.unique(activity, axis=0, return_inverse=True)
-    model = Model(baseline, effect, groups_activity, ambient, params[f"{mod}_noise"])
-    target = params["median_genes_per_cell" if mod == "rna" else "median_peaks_per_cell"]
-    log_depth = log_depth + np.log(
-        _tune_depth(model, group.reshape(-1), dropout, dispersion, target)
-    )
-    counts, log_norm_batch = _draw(
-        mod, model, group.reshape(-1), np.exp(log_depth), dropout, dispersion, rng, keep_empty
-    )
-    var["feature_types"] = "Gene Expression" if mod == "rna" else "Peaks"
-    var[truth.LOG_BASELINE] = baseline
-    var[truth.AMBIENT] = ambient
-    var[truth.DROPOUT] = dropout
-    if mod == "rna":
-        var["true_dispersion"] = dispersion
-    adata = AnnData(counts, obs=obs.copy(), var=var)
-    adata.obs[truth.LOG_DEPTH] = log_depth
-    adata.obs[truth.LOG_NORM] = log_norm[state]
-    adata.obs[truth.LOG_NORM_BATCH] = log_norm_batch
-    adata.obsm[truth.ACTIVITY_KEY] = activity
-    adata.varm[truth.EFFECT_KEY] = effect
-    return adata
-
-
-def _ambient(
-    baseline: NDArray[np.float64],
-    effect: NDArray[np.float32],
-    states: NDArray[np.float32],
-    n_cells: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean profile over the cells, and the log normaliser of each state."""
-    ambient = np.zeros(baseline.size)
-    log_norm = np.zeros(len(states))
-    for i, activity in enumerate(states):
-        profile, log_norm[i] = softmax(baseline, effect, activity)
-        ambient += profile * n_cells[i]
-    return ambient / ambient.sum(), log_norm
-
-
-def _tune_depth(
-    model: Model,
-    group: NDArray[np.int64],
-    dropout: NDArray[np.float64],
-    dispersion: NDArray[np.float64],
-    target: float,
-) -> float:
-    """Median depth at which a typical cell shows `target` features."""
-    # The most frequent states stand for all: the tree's types, not the trajectory's steps.
-    usual = np.argsort(-np.bincount(group), kind="stable")[:8]
-    profiles = [model.profile(int(i))[0] for i in usual]
-    is_poisson = np.isinf(dispersion).all()
-
-    def detected(depth: float) -> float:
-        total = 0.0
-        for profile in profiles:
-            mean = depth * profile
-            log_zero = mean if is_poisson else dispersion * np.log1p(mean / dispersion)
-            total += float(((1.0 - dropout) * -np.expm1(-log_zero)).sum())
-        return total / len(profiles)
-
-    return find_depth(detected, target)
-
-
-def _draw(
-    mod: str,
-    model: Model,
-    group: NDArray[np.int64],
-    depth: NDArray[np.float64],
-    dropout: NDArray[np.float64],
-    dispersion: NDArray[np.float64],
-    rng: np.random.Generator,
-    keep_empty: bool,
-) -> tuple[sp.csr_matrix, NDArray[np.float64]]:
-    if mod == "rna":
-        return draw_negative_binomial(model, group, depth, dispersion, rng, keep_empty=keep_empty)
-    return draw_fragments(model, group, depth, dropout, rng, keep_empty=keep_empty)
-
-
 def _markers(
     effect: NDArray[np.float32], factors: list[str], is_batch: NDArray[np.bool_]
 ) -> NDArray[np.object_]:
@@ -437,7 +268,9 @@ def _to_mudata(
     """Join the modalities; columns are set explicitly, whatever mudata pulls by default."""
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    # mudata 0.3 would copy the modalities' columns under prefixed names; 0.4 has no such option.
+    quiet = getattr(mudata, "set_options", None)
+    with quiet(pull_on_update=False) if quiet else nullcontext():
         mdata = mudata.MuData(mods)
     for column in obs.columns:
         mdata.obs[column] = obs[column]
