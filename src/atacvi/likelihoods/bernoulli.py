@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyro.distributions as pyro_distributions
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from atacvi.likelihoods._sparse import SparseTarget, sparse_log_prob
+
+if TYPE_CHECKING:
+    from torch.distributions import Distribution
 
 
 class Bernoulli(pyro_distributions.Bernoulli):
