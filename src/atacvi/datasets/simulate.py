@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from . import truth
 from ._arguments import PRESETS, check_arguments, default_median
 from ._genome import make_genome
 from ._modality import simulate_modality
+from ._mudata import without_pull
 from ._programs import (
     PSEUDOTIME_STEPS,
     Tree,
@@ -265,12 +265,10 @@ def _to_mudata(
     factors: list[str],
     hidden: dict[str, list[int]],
 ) -> MuData:
-    """Join the modalities; columns are set explicitly, whatever mudata pulls by default."""
+    """Join the modalities; the shared columns are set explicitly."""
     import mudata
 
-    # mudata 0.3 would copy the modalities' columns under prefixed names; 0.4 has no such option.
-    quiet = getattr(mudata, "set_options", None)
-    with quiet(pull_on_update=False) if quiet else nullcontext():
+    with without_pull():
         mdata = mudata.MuData(mods)
     for column in obs.columns:
         mdata.obs[column] = obs[column]

@@ -1,0 +1,10 @@
+"""Preprocessing of accessibility counts: matrix in, matrix out, as in scanpy."""
+
+from __future__ import annotations
+
+from .binarize import binarize
+from .filter import filter_features
+from .lsi import lsi
+from .tfidf import tfidf
+
+__all__ = ["binarize", "filter_features", "lsi", "tfidf"]
