@@ -1,0 +1,73 @@
+"""Settings of the documentation: ``sphinx-build -W -n docs docs/_build/html``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "extensions"))
+
+import atacvi  # noqa: E402
+
+project = "atacvi"
+author = "atacvi developers"
+copyright = "2026, atacvi developers"
+version = release = atacvi.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
+    "prose_returns",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+suppress_warnings = ["myst.xref_missing"]
+
+# Notebooks are committed with their output and shown as they are.
+nb_execution_mode = "off"
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = False
+napoleon_use_param = True
+# Attributes of dataclasses stand in the class docstring; as fields they are not listed twice.
+napoleon_use_ivar = True
+napoleon_use_rtype = True
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+
+# References are checked within the package. No inventory of another project is fetched, so that the
+# pages build without a network; names of other projects are left as text.
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!atacvi\.).*")]
+
+html_theme = "sphinx_book_theme"
+html_title = f"atacvi {release}"
+html_show_sourcelink = False
+
+
+def _own_members(model: type) -> list[tuple[str, str]]:
+    """Directive and name of what this package defines in a model, mixins included."""
+    classes = [cls for cls in model.__mro__ if cls.__module__.startswith("atacvi")]
+    names = sorted({name for cls in classes for name in vars(cls) if not name.startswith("_")})
+    directives = {
+        name: "automethod" if callable(value) else "autoproperty"
+        for name in names
+        if callable(value := getattr(model, name)) or isinstance(value, property)
+    }
+    return [(directive, name) for name, directive in directives.items()]
+
+
+# scvi-tools documents what a model inherits from it; our pages show what is ours.
+autosummary_context = {"own_members": {"MultiViewModel": _own_members(atacvi.MultiViewModel)}}
