@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from scipy.sparse import csr_matrix
 
 from atacvi.regions.overlap import overlap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import pandas as pd
 
 __all__ = ["RegionMapping", "map_regions", "match_chromosome_names"]
 

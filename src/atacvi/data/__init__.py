@@ -1,0 +1,47 @@
+"""The border: checks of what a user hands in, and the repairs the messages of the checks name."""
+
+from __future__ import annotations
+
+from atacvi.data.align import align_obs
+from atacvi.data.checks import (
+    check_categories,
+    check_continuous,
+    check_key,
+    check_modalities,
+    check_names,
+    check_paired,
+    get_matrix,
+)
+from atacvi.data.counts import (
+    Presence,
+    check_counts,
+    check_empty,
+    count_presence,
+    to_csr_matrix,
+)
+from atacvi.data.joint import concat_modalities, feature_modalities, split_modalities
+from atacvi.data.project import project_regions
+from atacvi.data.validate import MultiomePresence, validate_anndata, validate_multiome
+
+__all__ = [
+    "MultiomePresence",
+    "Presence",
+    "align_obs",
+    "check_categories",
+    "check_continuous",
+    "check_counts",
+    "check_empty",
+    "check_key",
+    "check_modalities",
+    "check_names",
+    "check_paired",
+    "concat_modalities",
+    "count_presence",
+    "feature_modalities",
+    "get_matrix",
+    "project_regions",
+    "split_modalities",
+    "to_csr_matrix",
+    "validate_anndata",
+    "validate_multiome",
+]
