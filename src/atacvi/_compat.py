@@ -8,6 +8,7 @@ without torch can import this file.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ _SOURCES: dict[str, tuple[str, str]] = {
     "validate_var_names": ("scvi.model.base._save_load", "_validate_var_names"),
 }
 
-__all__ = [*_SOURCES, "layer_names"]
+__all__ = [*_SOURCES, "layer_names", "without_pull"]
 
 
 def __getattr__(name: str) -> Any:
@@ -92,3 +93,31 @@ def layer_names(adata: AnnData) -> list[str]:
     ['counts']
     """
     return [name for name in adata.layers if name is not None]
+
+
+def without_pull() -> AbstractContextManager[object]:
+    """Context in which an update of a MuData leaves the columns of ``obs`` and ``var`` as they are.
+
+    mudata 0.3 copies those of the modalities under prefixed names unless told not to; 0.4 does not
+    and has no such option.
+
+    Returns
+    -------
+    A context manager.
+
+    Examples
+    --------
+    >>> import anndata, mudata, numpy as np
+    >>> from atacvi._compat import without_pull
+    >>> rna = anndata.AnnData(np.zeros((2, 3)))
+    >>> rna.obs["total"] = 0
+    >>> with without_pull():
+    ...     mdata = mudata.MuData({"rna": rna})
+    >>> list(mdata.obs.columns)
+    []
+    """
+    import mudata
+
+    if hasattr(mudata, "set_options"):
+        return mudata.set_options(pull_on_update=False)
+    return nullcontext()
