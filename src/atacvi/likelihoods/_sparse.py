@@ -223,7 +223,17 @@ def _rows_of(prepared: tuple[Tensor, ...], block: slice) -> tuple[Tensor, ...]:
 
 
 def _entries_of(prepared: tuple[Tensor, ...], target: SparseTarget) -> tuple[Tensor, ...]:
-    return tuple(p[target.rows, target.cols] if p.ndim == 2 else p[target.cols] for p in prepared)
+    return tuple(
+        _gather(p, target) if p.ndim == 2 else p.index_select(0, target.cols) for p in prepared
+    )
+
+
+def _gather(matrix: Tensor, target: SparseTarget) -> Tensor:
+    """Return the entries of `matrix` at the non-zeros of `target`, shape (nnz,)."""
+    if not matrix.is_contiguous():
+        return matrix[target.rows, target.cols]
+    # Several times as fast as indexing by two vectors.
+    return matrix.view(-1).index_select(0, target.rows * target.shape[1] + target.cols)
 
 
 class _SparseLogProb(torch.autograd.Function):
@@ -258,7 +268,7 @@ class _SparseLogProb(torch.autograd.Function):
                 torch.sum(out, dim=1, out=result[block])
             entries = kernel.correction(
                 target.values.to(dtype),
-                a[target.rows, target.cols].to(dtype),
+                _gather(a, target).to(dtype),
                 _entries_of(prepared, target),
             )
             if per_feature:
@@ -343,7 +353,7 @@ def _add_entries(
     rows, cols = target.rows, target.cols
     entry_a, entry_b = kernel.correction_grad(
         target.values.to(dtype),
-        a[rows, cols].to(dtype),
+        _gather(a, target).to(dtype),
         _entries_of(prepared, target),
         grad_b is not None,
     )
@@ -351,12 +361,12 @@ def _add_entries(
     weighted = scale
     if isinstance(weight, Tensor) and weight.ndim > 0:
         weighted = scale * weight[cols]
-    # Pairs are unique, so a plain indexed sum is exact and, unlike index_add_, has no atomics.
-    grad_a[rows, cols] += (entry_a * weighted).to(grad_a.dtype)
+    flat = rows * target.shape[1] + cols
+    grad_a.view(-1).scatter_add_(0, flat, (entry_a * weighted).to(grad_a.dtype))
     if grad_b is None or entry_b is None:
         return
     if grad_b.ndim == 2:
-        grad_b[rows, cols] += entry_b * weighted
+        grad_b.view(-1).scatter_add_(0, flat, entry_b * weighted)
     else:
         # The weight of a one-dimensional gradient is applied once, after the sum over cells.
         grad_b.index_add_(0, cols, entry_b * scale)

@@ -5,20 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# exp(60) = 1e26: sums over 1e6 features stay below the float32 maximum of 3e38.
-MAX_LOG_RATE = 60.0
+# exp(50) = 5e21: sums over 1e6 features, and quotients by the smallest inverse dispersion, stay
+# below the float32 maximum of 3e38.
+MAX_LOG_RATE = 50.0
 # exp(-60) = 9e-27: an observed count at a vanishing rate costs a finite 60 nats per count.
 MIN_LOG_RATE = -60.0
+# exp(80) = 6e34 is finite in float32, and 1 - sigmoid(80) = 2e-35 is nothing beside one.
+MAX_LOGIT = 80.0
 # Beyond these the negative binomial equals its limits to all float64 digits that matter.
 MIN_INVERSE_DISPERSION = 1e-10
 MAX_INVERSE_DISPERSION = 1e12
 # Above this the Stirling series is exact to 1e-11; below it lgamma differences do not cancel.
 _STIRLING_FROM = 30.0
+_LOG2_E = 1.4426950408889634
 
 
 def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x)) without the linear cut-off of ``torch.nn.functional.softplus``."""
     return -torch.nn.functional.logsigmoid(-x)
+
+
+def exp_(x: Tensor) -> Tensor:
+    """Exponentiate `x` in place; on a CPU exp2 is four times as fast as exp."""
+    return x.mul_(_LOG2_E).exp2_()
 
 
 def scaled_log_rising(x: Tensor, a: Tensor) -> Tensor:

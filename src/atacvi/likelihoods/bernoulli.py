@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from atacvi.likelihoods._sparse import SparseTarget, sparse_log_prob
+from atacvi.likelihoods._special import MAX_LOGIT, exp_
 
 if TYPE_CHECKING:
     from torch.distributions import Distribution
@@ -57,8 +58,7 @@ class _BernoulliKernel:
         return ()
 
     def zero(self, a: Tensor, prepared: tuple[Tensor, ...], out: Tensor) -> None:
-        torch.neg(a, out=out)
-        out.copy_(torch.nn.functional.logsigmoid(out))
+        exp_(torch.clamp(a, max=MAX_LOGIT, out=out)).log1p_().neg_()
 
     def zero_grad(
         self, a: Tensor, prepared: tuple[Tensor, ...], grad_a: Tensor, grad_b: Tensor, need_b: bool
@@ -66,7 +66,7 @@ class _BernoulliKernel:
         torch.sigmoid(a, out=grad_a).neg_()
 
     def correction(self, y: Tensor, a: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
-        return y * a
+        return y * a.clamp(max=MAX_LOGIT)
 
     def correction_grad(
         self, y: Tensor, a: Tensor, prepared: tuple[Tensor, ...], need_b: bool

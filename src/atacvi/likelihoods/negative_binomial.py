@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from torch.nn.functional import logsigmoid
 
 from atacvi.likelihoods._base import ElementwiseDistribution
 from atacvi.likelihoods._sparse import SparseTarget, sparse_log_prob
@@ -14,6 +13,7 @@ from atacvi.likelihoods._special import (
     MAX_LOG_RATE,
     MIN_INVERSE_DISPERSION,
     MIN_LOG_RATE,
+    exp_,
     scaled_log_rising,
     scaled_log_rising_derivative,
     softplus,
@@ -106,42 +106,40 @@ class NegativeBinomial(ElementwiseDistribution):
 class _NegativeBinomialKernel:
     r"""`Kernel` in log-mean `a` and inverse dispersion `b`.
 
-    With d = a - log b: log p(0) = -b softplus(d), and log p(x) - log p(0) =
+    With d = a - log b: log p(0) = -b log(1 + e^a / b), and log p(x) - log p(0) =
     x [a - softplus(d)] + [lnΓ(x + b) - lnΓ(b) - x log b] - lnΓ(x + 1).
     """
 
     def prepare(self, b: Tensor) -> tuple[Tensor, ...]:
         theta = b.clamp(MIN_INVERSE_DISPERSION, MAX_INVERSE_DISPERSION)
-        return theta, theta.log()
+        return theta, theta.log(), theta.reciprocal()
 
     def zero(self, a: Tensor, prepared: tuple[Tensor, ...], out: Tensor) -> None:
-        theta, log_theta = prepared
-        torch.clamp(a, max=MAX_LOG_RATE, out=out)
-        torch.sub(log_theta, out, out=out)
-        torch.mul(logsigmoid(out), theta, out=out)
+        theta, _, dispersion = prepared
+        exp_(torch.clamp(a, max=MAX_LOG_RATE, out=out)).mul_(dispersion)
+        out.log1p_().mul_(theta).neg_()
 
     def zero_grad(
         self, a: Tensor, prepared: tuple[Tensor, ...], grad_a: Tensor, grad_b: Tensor, need_b: bool
     ) -> None:
-        theta, log_theta = prepared
+        theta, log_theta, dispersion = prepared
         torch.clamp(a, max=MAX_LOG_RATE, out=grad_a)
-        torch.sub(log_theta, grad_a, out=grad_a)
         if need_b:
-            grad_b.copy_(logsigmoid(grad_a))
-        grad_a.neg_().sigmoid_()
+            exp_(grad_b.copy_(grad_a)).mul_(dispersion).log1p_()
+        grad_a.sub_(log_theta).sigmoid_()
         if need_b:
-            grad_b.add_(grad_a)
+            torch.sub(grad_a, grad_b, out=grad_b)
         grad_a.mul_(theta).neg_()
 
     def correction(self, y: Tensor, a: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
-        theta, log_theta = prepared
+        theta, log_theta, _ = prepared
         a = a.clamp(MIN_LOG_RATE, MAX_LOG_RATE)
         return y * (a - softplus(a - log_theta)) + scaled_log_rising(y, theta) - torch.lgamma(y + 1)
 
     def correction_grad(
         self, y: Tensor, a: Tensor, prepared: tuple[Tensor, ...], need_b: bool
     ) -> tuple[Tensor, Tensor | None]:
-        theta, log_theta = prepared
+        theta, log_theta, _ = prepared
         open_odds = torch.sigmoid(a.clamp(MIN_LOG_RATE, MAX_LOG_RATE) - log_theta)
         grad_a = y * (1 - open_odds)
         if not need_b:

@@ -8,7 +8,7 @@ from torch.distributions import constraints
 
 from atacvi.likelihoods._base import ElementwiseDistribution
 from atacvi.likelihoods._sparse import SparseTarget, sparse_log_prob
-from atacvi.likelihoods._special import MAX_LOG_RATE, MIN_LOG_RATE
+from atacvi.likelihoods._special import MAX_LOG_RATE, MIN_LOG_RATE, exp_
 
 
 class Poisson(ElementwiseDistribution):
@@ -84,12 +84,12 @@ class _PoissonKernel:
         return ()
 
     def zero(self, a: Tensor, prepared: tuple[Tensor, ...], out: Tensor) -> None:
-        torch.clamp(a, max=MAX_LOG_RATE, out=out).exp_().neg_()
+        exp_(torch.clamp(a, max=MAX_LOG_RATE, out=out)).neg_()
 
     def zero_grad(
         self, a: Tensor, prepared: tuple[Tensor, ...], grad_a: Tensor, grad_b: Tensor, need_b: bool
     ) -> None:
-        torch.clamp(a, max=MAX_LOG_RATE, out=grad_a).exp_().neg_()
+        exp_(torch.clamp(a, max=MAX_LOG_RATE, out=grad_a)).neg_()
 
     def correction(self, y: Tensor, a: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
         return y * a.clamp(min=MIN_LOG_RATE) - torch.lgamma(y + 1)
@@ -108,7 +108,7 @@ def poisson_log_prob(
 ) -> Tensor:
     """Return the Poisson log-probability of each cell, summed over features.
 
-    Equal to ``Poisson(log_rate.exp()).log_prob(dense).sum(-1)``. Above a log-rate of 60 the value
+    Equal to ``Poisson(log_rate.exp()).log_prob(dense).sum(-1)``. Above a log-rate of 50 the value
     is held and the gradient keeps pointing back, so that a step may recover.
 
     Parameters

@@ -9,7 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from atacvi.likelihoods._base import ElementwiseDistribution
 from atacvi.likelihoods._sparse import SparseTarget, sparse_log_prob
-from atacvi.likelihoods._special import MAX_LOG_RATE, MIN_LOG_RATE, softplus
+from atacvi.likelihoods._special import MAX_LOG_RATE, MAX_LOGIT, MIN_LOG_RATE, exp_, softplus
 from atacvi.likelihoods.poisson import poisson_log_density
 
 
@@ -109,18 +109,19 @@ class _ZeroInflatedPoissonKernel:
     """
 
     def prepare(self, b: Tensor) -> tuple[Tensor, ...]:
-        return b, logsigmoid(b), torch.sigmoid(-b)
+        gate = b.clamp(-MAX_LOGIT, MAX_LOGIT)
+        return gate, logsigmoid(gate), torch.sigmoid(-gate)
 
     def zero(self, a: Tensor, prepared: tuple[Tensor, ...], out: Tensor) -> None:
         gate, log_gate, _ = prepared
-        torch.clamp(a, max=MAX_LOG_RATE, out=out).exp_().add_(gate)
-        torch.sub(log_gate, logsigmoid(out), out=out)
+        exp_(torch.clamp(a, max=MAX_LOG_RATE, out=out)).add_(gate).neg_()
+        exp_(out).log1p_().add_(log_gate)
 
     def zero_grad(
         self, a: Tensor, prepared: tuple[Tensor, ...], grad_a: Tensor, grad_b: Tensor, need_b: bool
     ) -> None:
         gate, _, not_gate = prepared
-        torch.clamp(a, max=MAX_LOG_RATE, out=grad_a).exp_()
+        exp_(torch.clamp(a, max=MAX_LOG_RATE, out=grad_a))
         torch.add(grad_a, gate, out=grad_b)
         grad_b.neg_().sigmoid_()
         grad_a.mul_(grad_b).neg_()
