@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ._genome import MAX_PEAKS
 
 # Sizes and medians of a real data set of each kind; see the docstring.
-PRESETS: dict[str | None, dict[str, int]] = {
-    None: {"n_genes": 1000, "n_peaks": 10_000, "genes": 250, "peaks": 600},
-    "snare": {"n_genes": 1700, "n_peaks": 25_000, "genes": 100, "peaks": 80},
-    "10x": {"n_genes": 20_000, "n_peaks": 100_000, "genes": 1700, "peaks": 7000},
+PRESETS: dict[str | None, dict[str, Any]] = {
+    None: {"n_genes": 1000, "n_peaks": 10_000, "genes": 250, "peaks": 600, "effect_size": 1.0},
+    "snare": {"n_genes": 1700, "n_peaks": 25_000, "genes": 100, "peaks": 80, "effect_size": 0.65},
+    "10x": {
+        "n_genes": 20_000,
+        "n_peaks": 100_000,
+        "genes": 1700,
+        "peaks": 7000,
+        "effect_size": 0.8,
+    },
 }
 _MAX_PRESET_SHARE = 0.25  # a preset's median is lowered to this share of few features
 _MAX_SHARE = 0.8  # above, the depth that gives a median explodes
