@@ -143,17 +143,18 @@ def _link(
     first = np.searchsorted(peak_at, tss_at - _NEAR_GENE)
     last = np.searchsorted(peak_at, tss_at + _NEAR_GENE)
     genes, peaks, effects = [], [], []
-    for gene in np.flatnonzero(last > first):
-        candidates = np.arange(first[gene], last[gene])
-        weight = np.exp(-np.abs(peak_at[candidates] - tss_at[gene]) / _LINK_DECAY)
+    for i in np.flatnonzero(last > first):
+        candidates = np.arange(first[i], last[i])
+        weight = np.exp(-np.abs(peak_at[candidates] - tss_at[i]) / _LINK_DECAY)
         n_links = min(candidates.size, 1 + rng.poisson(_MEAN_EXTRA_LINKS))
         linked = rng.choice(candidates, n_links, replace=False, p=weight / weight.sum())
         linked.sort()
-        genes.append(np.full(n_links, gene))
+        genes.append(np.full(n_links, i))
         peaks.append(linked)
         effects.append(rng.dirichlet(np.full(n_links, 2.0)))
     if not genes:
         none = np.zeros(0, dtype=np.int64)
         return none, none, np.zeros(0), none
     gene, peak = np.concatenate(genes), np.concatenate(peaks)
-    return gene, peak, np.concatenate(effects), peak_at[peak] - tss_at[gene]
+    distance = peak_at[peak] - tss_at[gene]
+    return gene, peak, np.concatenate(effects), distance

@@ -82,7 +82,7 @@ def set_matrix(adata: AnnData, matrix: sp.spmatrix | NDArray, key: str | None) -
 
 def values(matrix: sp.spmatrix | NDArray) -> NDArray:
     """Stored values of a sparse matrix, or all of a dense one, as a flat view."""
-    return matrix.data if sp.issparse(matrix) else matrix.reshape(-1)
+    return np.asarray(matrix.data) if sp.issparse(matrix) else matrix.reshape(-1)
 
 
 def check_counts(
@@ -116,7 +116,9 @@ def column_sums(matrix: sp.spmatrix | NDArray) -> NDArray[np.float64]:
     total = np.zeros(matrix.shape[1])
     for start in range(0, matrix.nnz, BLOCK):
         part = slice(start, start + BLOCK)
-        total += np.bincount(matrix.indices[part], weights=matrix.data[part], minlength=total.size)
+        total = total + np.bincount(
+            matrix.indices[part], weights=matrix.data[part], minlength=total.size
+        )
     return total
 
 

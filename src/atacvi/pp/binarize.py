@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from ._matrix import check_counts, get_matrix, get_modality, set_matrix
+from ._matrix import check_counts, get_matrix, get_modality, set_matrix, values
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
+    from numpy.typing import NDArray
 
 
 def binarize(
@@ -71,16 +72,16 @@ def binarize(
     return data if copy else None
 
 
-def _binary(matrix: sp.spmatrix | np.ndarray, threshold: float) -> sp.spmatrix | np.ndarray:
+def _binary(matrix: sp.spmatrix | NDArray, threshold: float) -> sp.spmatrix | NDArray:
     if not sp.issparse(matrix):
         return (matrix > threshold).astype(matrix.dtype)
-    open_ = matrix.data > threshold
+    open_ = values(matrix) > threshold
+    one = np.ones(int(open_.sum()), dtype=matrix.dtype)
     if open_.all():
         # The index arrays are copied: layers that share them would change together.
-        return type(matrix)(
-            (np.ones_like(matrix.data), matrix.indices.copy(), matrix.indptr.copy()),
-            shape=matrix.shape,
-        )
-    indptr = np.concatenate([[0], np.cumsum(open_)])[matrix.indptr]
-    one = np.ones(int(open_.sum()), dtype=matrix.dtype)
-    return type(matrix)((one, matrix.indices[open_], indptr), shape=matrix.shape)
+        indices, indptr = matrix.indices.copy(), matrix.indptr.copy()
+    else:
+        indices = matrix.indices[open_]
+        indptr = np.concatenate([[0], np.cumsum(open_)])[matrix.indptr]
+    kind = sp.csc_matrix if matrix.format == "csc" else sp.csr_matrix
+    return kind((one, indices, indptr), shape=matrix.shape)

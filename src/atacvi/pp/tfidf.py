@@ -126,16 +126,18 @@ def _idf(counts: sp.spmatrix | NDArray, adata: AnnData) -> NDArray[np.float64]:
 
 
 def _given_idf(idf: NDArray[np.floating], n_vars: int) -> NDArray[np.float64]:
-    idf = np.asarray(idf, dtype=np.float64)
-    if idf.shape != (n_vars,):
-        msg = f"`idf` has shape {idf.shape}; it must hold one value for each of {n_vars} features."
+    given: NDArray[np.float64] = np.asarray(idf, dtype=np.float64)
+    if given.shape != (n_vars,):
+        msg = (
+            f"`idf` has shape {given.shape}; it must hold one value for each of {n_vars} features."
+        )
         raise ValueError(msg)
-    if not (np.isfinite(idf).all() and (idf >= 0).all()):
+    if not (np.isfinite(given).all() and (given >= 0).all()):
         msg = (
             "`idf` holds negative, NaN or infinite values; give those of a reference's var['idf']."
         )
         raise ValueError(msg)
-    return idf
+    return given
 
 
 def _warn_empty(total: NDArray[np.float64], names: NDArray, what: str) -> None:
