@@ -125,7 +125,7 @@ def _take_cells(adata: AnnData, cells: pd.Index) -> AnnData:
     present = position >= 0
     if present.all():
         return adata[position].copy()
-    obsm = {key: _take_rows_nan(adata.obsm[key], position) for key in adata.obsm}
+    obsm = {key: _take_rows_nan(adata.obsm[key], cells, position) for key in adata.obsm}
     return anndata.AnnData(
         None if adata.X is None else _take_rows(adata.X, position),
         obs=adata.obs.reindex(cells),
@@ -153,12 +153,10 @@ def _take_rows(matrix: Any, position: np.ndarray) -> Any:
     return type(taken)((taken.data, taken.indices, indptr), shape=shape)
 
 
-def _take_rows_nan(value: Any, position: np.ndarray) -> Any:
-    """Rows by position, NaN where it is -1; ``None`` for what cannot hold NaN (sparse)."""
+def _take_rows_nan(value: Any, cells: pd.Index, position: np.ndarray) -> Any:
+    """Rows of cells, NaN where the position is -1; ``None`` for what cannot hold NaN (sparse)."""
     if isinstance(value, pd.DataFrame):
-        taken = value.iloc[np.maximum(position, 0)]
-        mask = pd.Series(position >= 0, index=taken.index)
-        return taken.where(mask, axis=0)
+        return value.reindex(cells)
     if sp.issparse(value):
         return None
     array = np.asarray(value)

@@ -196,8 +196,9 @@ def check_empty(
         raise ValueError(msg)
     if not allow_empty_features and not presence.features.all():
         msg = (
-            f"{_listing(presence.features, var_names, 'features')} in {name} have no counts; a model "
-            "cannot learn them: drop them with atacvi.pp.filter_features(adata, min_cells=1)"
+            f"{_listing(presence.features, var_names, 'features')} in {name} have no counts; a "
+            "model cannot learn them: drop them with atacvi.pp.filter_features(adata, min_cells=1), for a MuData "
+            "atacvi.pp.filter_features(mdata, min_cells=1, modality=...)"
         )
         raise ValueError(msg)
     return presence

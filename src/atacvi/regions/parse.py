@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["format_regions", "has_regions", "parse_regions"]
 
-# The chromosome is greedy: its own name may hold all three separators (chr1_KI270706v1_random).
-_NAME = re.compile(r"^([^\n]+)[:_-](\d+)[_-](\d+)$", flags=re.MULTILINE)
+# The chromosome is greedy: its own name may hold all three separators (chr1_KI270706v1_random). It must
+# not end in one, or a negative start (chr1:-5-9) would be read as a positive one.
+_NAME = re.compile(r"^([^\n]*[^\n:_-])[:_-](\d+)[_-](\d+)$", flags=re.MULTILINE)
 _CHROM_COLUMNS = ("chrom", "chr", "chromosome", "seqnames", "seqname", "Chromosome")
 _START_COLUMNS = ("start", "chromStart", "Start")
 _END_COLUMNS = ("end", "stop", "chromEnd", "End")
@@ -132,8 +133,9 @@ def _coordinate_columns(table: pd.DataFrame) -> tuple[str, str, str] | None:
 
 def _from_names(names: list[str], index: pd.Index) -> pd.DataFrame:
     # One pass of the regular expression over all names is several times faster than one call each.
-    found = _NAME.findall("\n".join(names))
-    if len(found) != len(names):
+    joined = "\n".join(names)
+    found = _NAME.findall(joined)
+    if len(found) != len(names) or joined.count("\n") >= max(1, len(names)):
         bad = [name for name in names if _NAME.fullmatch(name) is None]
         msg = f"{len(bad)} of {len(names)} names are not regions: {_examples(bad)}; {_ALLOWED}"
         raise ValueError(msg)
