@@ -28,9 +28,10 @@ def align_obs(
 ) -> MuData:
     """Return a MuData whose modalities hold the same cells in the same order.
 
-    The order is that of the first modality; with ``join="outer"`` the cells that it lacks follow in the
-    order of the others. An added cell is a row of zeros in the modality that lacks it, with missing
-    values in ``obs`` and NaN in ``obsm``; such mosaic data are set up with ``allow_missing=True``.
+    The order is that of the first modality; with ``join="outer"`` the cells that it lacks follow in
+    the order of the others. An added cell is a row of zeros in the modality that lacks it, with
+    missing values in ``obs`` and NaN in ``obsm``; such mosaic data are set up with
+    ``allow_missing=True``.
 
     Parameters
     ----------
@@ -43,8 +44,9 @@ def align_obs(
 
     Returns
     -------
-    New MuData. Its bool columns ``obs["has_<modality>"]`` tell which cells the modality held. Columns
-    of ``mdata.obs``, ``obsm`` and ``uns`` are kept; ``obsp`` is kept where no cell was added.
+    New MuData. Its bool columns ``obs["has_<modality>"]`` tell which cells the modality held.
+    Columns of ``mdata.obs``, ``obsm`` and ``uns`` are kept; ``obsp`` is kept where no cell was
+    added.
 
     Raises
     ------
@@ -77,7 +79,8 @@ def align_obs(
     if len(cells) == 0:
         found = {name: mdata.mod[name].obs_names[:2].tolist() for name in names}
         msg = (
-            f"the modalities share no cell; their first names are {found}. Rename the cells so that "
+            f"the modalities share no cell; their first names are {found}. Rename the cells so "
+            "that "
             "the same cell has the same name, or join='outer' for unpaired data"
         )
         raise ValueError(msg)

@@ -92,7 +92,8 @@ def check_modalities(mdata: MuData, modalities: Mapping[str, str]) -> None:
     """
     if not hasattr(mdata, "mod"):
         msg = (
-            f"a MuData is needed, this is {type(mdata).__name__}; for one AnnData with both kinds of "
+            f"a MuData is needed, this is {type(mdata).__name__}; for one AnnData with both kinds "
+            "of "
             "features call setup_anndata, or split it: mdata = atacvi.data.split_modalities(adata)"
         )
         raise TypeError(msg)
@@ -142,16 +143,20 @@ def check_paired(mdata: MuData, modalities: Sequence[str]) -> None:
             at = int(np.argmax(np.asarray(names != other_names)))
             msg = (
                 f"modalities {first!r} and {other!r} hold the same {len(names)} cells in another "
-                f"order: row {at} is {names[at]!r} in {first!r} and {other_names[at]!r} in {other!r}; "
+                f"order: row {at} is {names[at]!r} in {first!r} and {other_names[at]!r} in "
+                f"{other!r}; "
                 "bring them into one order: mdata = atacvi.data.align_obs(mdata)"
             )
             raise ValueError(msg)
         n_shared = len(names) - len(only_first)
         msg = (
-            f"modalities {first!r} ({len(names)} cells) and {other!r} ({len(other_names)} cells) hold "
+            f"modalities {first!r} ({len(names)} cells) and {other!r} ({len(other_names)} cells) "
+            "hold "
             f"different cells: {n_shared} are shared, {len(only_first)} only in {first!r} "
-            f"({examples(only_first[:N_EXAMPLES], len(only_first)) or 'none'}), {len(only_other)} only "
-            f"in {other!r} ({examples(only_other[:N_EXAMPLES], len(only_other)) or 'none'}); keep the "
+            f"({examples(only_first[:N_EXAMPLES], len(only_first)) or 'none'}), {len(only_other)} "
+            "only "
+            f"in {other!r} ({examples(only_other[:N_EXAMPLES], len(only_other)) or 'none'}); keep "
+            "the "
             "shared ones: mdata = atacvi.data.align_obs(mdata), or all of them as mosaic data: "
             "mdata = atacvi.data.align_obs(mdata, join='outer') with allow_missing=True"
         )
@@ -292,7 +297,8 @@ def check_categories(column: pd.Series, where: str) -> None:
         names = column.index[missing]
         msg = (
             f"{where} is missing (NaN) for {len(names)} of {len(column)} cells "
-            f"({examples(names[:N_EXAMPLES], len(names))}); drop these cells or name a category for "
+            f"({examples(names[:N_EXAMPLES], len(names))}); drop these cells or name a category "
+            "for "
             f"them: {where} = {where}.astype(object).fillna('unknown')"
         )
         raise ValueError(msg)
@@ -325,7 +331,8 @@ def check_continuous(column: pd.Series, where: str, *, positive: bool = False) -
     """
     if not pd.api.types.is_numeric_dtype(column.dtype):
         msg = (
-            f"{where} has dtype {column.dtype}, not numbers; convert it with pd.to_numeric, or give it "
+            f"{where} has dtype {column.dtype}, not numbers; convert it with pd.to_numeric, or "
+            "give it "
             "as a categorical covariate"
         )
         raise TypeError(msg)

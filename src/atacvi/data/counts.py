@@ -48,8 +48,9 @@ def check_counts(
 ) -> None:
     """Refuse a matrix that does not hold counts.
 
-    All values are looked at, in blocks of rows; backed matrices are read block by block. Counts stored
-    as floats (``3.0``) are fine as they are: models work in float32, which holds them exactly.
+    All values are looked at, in blocks of rows; backed matrices are read block by block. Counts
+    stored as floats (``3.0``) are fine as they are: models work in float32, which holds whole
+    numbers exactly (up to 2**24).
 
     Parameters
     ----------
@@ -105,8 +106,12 @@ def check_counts(
 
 
 _HINTS = {
-    "NaN or infinite": "counts must be finite: replace these values or drop their cells or features",
-    "negative": f"counts must be 0 or more, so the matrix looks scaled or corrected: {_COUNTS_HINT}",
+    "NaN or infinite": (
+        "counts must be finite: replace these values or drop their cells or features"
+    ),
+    "negative": (
+        f"counts must be 0 or more, so the matrix looks scaled or corrected: {_COUNTS_HINT}"
+    ),
     "fractional": f"counts must be whole, so the matrix looks normalised: {_COUNTS_HINT}",
 }
 
@@ -188,16 +193,19 @@ def check_empty(
     presence = count_presence(matrix)
     if not allow_empty_cells and not presence.cells.all():
         msg = (
-            f"{_listing(presence.cells, obs_names, 'cells')} in {name} have no counts; drop them, e.g. "
+            f"{_listing(presence.cells, obs_names, 'cells')} in {name} have no counts; drop them, "
+            "e.g. "
             "sc.pp.filter_cells(adata, min_counts=1) (for a MuData per modality, then "
-            "mdata = atacvi.data.align_obs(mdata)). If these cells were not measured in this modality "
+            "mdata = atacvi.data.align_obs(mdata)). If these cells were not measured in this "
+            "modality "
             "(mosaic data), allow it with allow_missing=True"
         )
         raise ValueError(msg)
     if not allow_empty_features and not presence.features.all():
         msg = (
             f"{_listing(presence.features, var_names, 'features')} in {name} have no counts; a "
-            "model cannot learn them: drop them with atacvi.pp.filter_features(adata, min_cells=1), for a MuData "
+            "model cannot learn them: drop them with atacvi.pp.filter_features(adata, "
+            "min_cells=1), for a MuData "
             "atacvi.pp.filter_features(mdata, min_cells=1, modality=...)"
         )
         raise ValueError(msg)
@@ -214,8 +222,8 @@ def to_csr_matrix(matrix: Any) -> sp.csr_matrix:
 
     Returns
     -------
-    Matrix of the same shape and dtype; indices sorted, duplicates summed. The input is not changed; a
-    canonical ``csr_matrix`` is returned as it is, and a ``csr_array`` shares its memory.
+    Matrix of the same shape and dtype; indices sorted, duplicates summed. The input is not changed;
+    a canonical ``csr_matrix`` is returned as it is, and a ``csr_array`` shares its memory.
 
     Examples
     --------
@@ -279,7 +287,8 @@ def _check_duplicates(matrix: Any, name: str) -> None:
     merged.sum_duplicates()
     if merged.nnz != matrix.nnz:
         msg = (
-            f"{name} stores {matrix.nnz - merged.nnz} entries twice for one cell and feature; add them "
+            f"{name} stores {matrix.nnz - merged.nnz} entries twice for one cell and feature; add "
+            "them "
             f"up: {name} = atacvi.data.to_csr_matrix({name})"
         )
         raise ValueError(msg)

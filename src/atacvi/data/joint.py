@@ -35,8 +35,9 @@ def feature_modalities(adata: AnnData, by: str | None = None) -> dict[str, np.nd
     adata
         Annotated matrix of genes and peaks.
     by
-        Column of ``var`` that tells them apart, such as ``feature_types`` of 10x (``Gene Expression``,
-        ``Peaks``) or ``modality`` (``rna``, ``atac``); ``None`` takes the first of these two there is.
+        Column of ``var`` that tells them apart, such as ``feature_types`` of 10x (``Gene
+        Expression``, ``Peaks``) or ``modality`` (``rna``, ``atac``); ``None`` takes the first of
+        these two there is.
 
     Returns
     -------
@@ -87,8 +88,8 @@ def split_modalities(adata: AnnData, by: str | None = None) -> MuData:
 
     Returns
     -------
-    MuData with ``"rna"`` and ``"atac"``; the columns of ``obs`` stand in ``mdata.obs``, ``obsm`` and
-    ``uns`` in the MuData as well. Features of other types are left out.
+    MuData with ``"rna"`` and ``"atac"``; the columns of ``obs`` stand in ``mdata.obs``, ``obsm``
+    and ``uns`` in the MuData as well. Features of other types are left out.
 
     Raises
     ------
@@ -139,9 +140,9 @@ def concat_modalities(mdata: MuData, modalities: Sequence[str] = (RNA, ATAC)) ->
 
     Returns
     -------
-    AnnData (cells, features of all modalities) whose ``var["modality"]`` tells them apart. Layers that
-    all modalities have are joined as well; ``obs``, ``obsm`` and ``uns`` are those of `mdata`, with the
-    columns of the modalities that ``mdata.obs`` does not have.
+    AnnData (cells, features of all modalities) whose ``var["modality"]`` tells them apart. Layers
+    that all modalities have are joined as well; ``obs``, ``obsm`` and ``uns`` are those of `mdata`,
+    with the columns of the modalities that ``mdata.obs`` does not have.
 
     Raises
     ------

@@ -39,8 +39,8 @@ def project_regions(
 ) -> AnnData:
     """Count the peaks of a query in the peaks of a reference.
 
-    A query with its own peaks can be mapped onto a model of other peaks this way. Counts of query peaks
-    that overlap no reference peak are lost; how many is logged and stored.
+    A query with its own peaks can be mapped onto a model of other peaks this way. Counts of query
+    peaks that overlap no reference peak are lost; how many is logged and stored.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def project_regions(
     min_overlap_fraction
         The same as a share of the shorter of the two.
     assign
-        ``"best"`` counts a query peak for the one reference peak with the largest overlap, ``"all"``
-        for every one that it overlaps.
+        ``"best"`` counts a query peak for the one reference peak with the largest overlap,
+        ``"all"`` for every one that it overlaps.
     reduce
         Several query peaks in one reference peak: ``"sum"`` adds their counts, ``"max"`` takes the
         largest (right for binary data).
@@ -66,8 +66,8 @@ def project_regions(
 
     Returns
     -------
-    AnnData (cells x reference peaks), csr counts in ``X``, with ``obs`` and ``obsm`` of the query and
-    ``var`` of the reference. ``uns["atacvi"]["projection"]`` holds ``share_peaks`` and
+    AnnData (cells x reference peaks), csr counts in ``X``, with ``obs`` and ``obsm`` of the query
+    and ``var`` of the reference. ``uns["atacvi"]["projection"]`` holds ``share_peaks`` and
     ``share_counts``, what of the query was kept, and ``share_covered``, the share of the reference
     peaks that the query has.
 

@@ -23,6 +23,7 @@ from atacvi.data.counts import Presence, check_counts, check_empty
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
@@ -150,7 +151,8 @@ def validate_multiome(
     if len(nowhere):
         cells = mdata.mod[names[0]].obs_names[nowhere[:N_EXAMPLES]]
         msg = (
-            f"{len(nowhere)} of {len(presence.rna)} cells ({examples(cells, len(nowhere))}) have no "
+            f"{len(nowhere)} of {len(presence.rna)} cells ({examples(cells, len(nowhere))}) have "
+            "no "
             f"counts in any of the modalities {names}; drop them"
         )
         raise ValueError(msg)
@@ -214,7 +216,8 @@ def validate_anndata(
     """
     if hasattr(adata, "mod") or not hasattr(adata, "layers"):
         msg = (
-            f"an AnnData is needed, this is {type(adata).__name__}; for a MuData call setup_mudata, or "
+            f"an AnnData is needed, this is {type(adata).__name__}; for a MuData call "
+            "setup_mudata, or "
             "take one modality: mdata['atac']"
         )
         raise TypeError(msg)
@@ -291,12 +294,12 @@ def _each_key(keys: _Keys) -> list[tuple[str, str]]:
     return pairs
 
 
-def _check_column(column: object, argument: str, key: str, where: str) -> None:
+def _check_column(column: pd.Series, argument: str, key: str, where: str) -> None:
     label = f'{where}.obs["{key}"]'
     if argument in ("continuous_covariate_keys", "size_factor_key"):
-        check_continuous(column, label, positive=argument == "size_factor_key")  # type: ignore[arg-type]
+        check_continuous(column, label, positive=argument == "size_factor_key")
     else:
-        check_categories(column, label)  # type: ignore[arg-type]
+        check_categories(column, label)
 
 
 def _check_matrix(

@@ -1,7 +1,7 @@
 """Genomic regions as arrays and data frames: parse, order, block, overlap, map onto a reference.
 
-Nothing here knows of AnnData or torch. A table of regions has the columns ``chrom`` (str), ``start``
-and ``end`` (int64), 0-based and half-open as in BED.
+Nothing here knows of AnnData or torch. A table of regions has the columns ``chrom`` (str),
+``start`` and ``end`` (int64), 0-based and half-open as in BED.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def sort_order(regions: pd.DataFrame) -> np.ndarray:
 
     Returns
     -------
-    Positions of shape (regions,): ``regions.iloc[sort_order(regions)]`` is sorted. Equal regions keep
-    their order.
+    Positions of shape (regions,): ``regions.iloc[sort_order(regions)]`` is sorted. Equal regions
+    keep their order.
 
     Examples
     --------
@@ -62,9 +62,9 @@ def genome_blocks(regions: pd.DataFrame, n_blocks: int) -> tuple[np.ndarray, pd.
 
     Returns
     -------
-    The block of each region, int64 of shape (regions,), numbered in genome order, and a table with one
-    row a block: ``chrom`` (joined by commas where a block spans several), ``start`` of its first
-    region, ``end`` of its last (on the last chromosome), ``n_regions``.
+    The block of each region, int64 of shape (regions,), numbered in genome order, and a table with
+    one row a block: ``chrom`` (joined by commas where a block spans several), ``start`` of its
+    first region, ``end`` of its last (on the last chromosome), ``n_regions``.
 
     Raises
     ------

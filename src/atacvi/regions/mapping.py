@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["RegionMapping", "map_regions", "match_chromosome_names"]
 
 _N_EXAMPLES = 5
-# Overlap by chance is measured by moving the query along the genome: far enough to leave its peaks, near
-# enough to stay in the same gene-rich stretch. Real peak sets of one build overlap 1.8 to 3.5 times as
-# often where they are as when moved, sets of two builds or species 0.9 to 1.15 times.
+# Overlap by chance is measured by moving the query along the genome: far enough to leave its peaks,
+# near enough to stay in the same gene-rich stretch. Real peak sets of one build overlap 1.8 to 3.5
+# times as often where they are as when moved, sets of two builds or species 0.9 to 1.15 times.
 _SHIFTS = (-20_000, -10_000, 10_000, 20_000)
 _MIN_ENRICHMENT = 1.3
-# A query that covers most of the reference (genome-wide tiles) overlaps wherever it is moved, and few
-# regions tell nothing.
+# A query that covers most of the reference (genome-wide tiles) overlaps wherever it is moved, and
+# few regions tell nothing.
 _CLEAR_SHARE = 0.5
 _MIN_MAPPED_FOR_SHIFTS = 50
 
@@ -55,7 +55,7 @@ class RegionMapping:
 
     @property
     def covered(self) -> np.ndarray:
-        """Which reference regions a query region was found for, bool of shape (reference regions,)."""
+        """Which reference regions were found by a query, bool of shape (reference regions,)."""
         mask = np.zeros(self.n_reference, dtype=bool)
         mask[self.reference] = True
         return mask
@@ -92,12 +92,13 @@ def map_regions(
     min_overlap_fraction
         Overlap a pair needs, as a share of the shorter region.
     assign
-        ``"best"`` gives a query region to the one reference region with the largest overlap (the first
-        of equals), so that counts are neither lost nor doubled; ``"all"`` to every one it overlaps.
+        ``"best"`` gives a query region to the one reference region with the largest overlap (the
+        first of equals), so that counts are neither lost nor doubled; ``"all"`` to every one it
+        overlaps.
     min_share
-        Share of the query regions that must find a reference region. Unless it is 0, regions of which
-        fewer than half do must also overlap more often than when they are moved by 10 or 20 kb: peaks
-        of another genome build overlap by chance only, but that can be one in five.
+        Share of the query regions that must find a reference region. Unless it is 0, regions of
+        which fewer than half do must also overlap more often than when they are moved by 10 or 20
+        kb: peaks of another genome build overlap by chance only, but that can be one in five.
 
     Returns
     -------
@@ -106,8 +107,8 @@ def map_regions(
     Raises
     ------
     ValueError
-        If an argument is out of range, fewer query regions than `min_share` find a reference region, or
-        no more than by chance, as with another genome.
+        If an argument is out of range, fewer query regions than `min_share` find a reference
+        region, or no more than by chance, as with another genome.
 
     Examples
     --------
@@ -211,7 +212,8 @@ def _check_against_chance(
     if n_mapped < _MIN_ENRICHMENT * expected:
         msg = (
             f"{n_mapped} of {mapping.n_query} query regions overlap a reference region, but "
-            f"{expected:.0f} still do when all are moved by 10 to 20 kb: they overlap by chance. The "
+            f"{expected:.0f} still do when all are moved by 10 to 20 kb: they overlap by chance. "
+            "The "
             "query is probably from another genome build or species: lift it over to the genome of "
             "the reference (min_share=0 turns this check off)"
         )
@@ -241,7 +243,8 @@ def _mismatch_message(
             )
         return f"{head}; {found}. Is the query from another species?"
     return (
-        f"{head}; the chromosome names agree, so the query is probably from another genome build or "
+        f"{head}; the chromosome names agree, so the query is probably from another genome build "
+        "or "
         "species: lift it over to the genome of the reference, or lower min_share if so few common "
         "regions are expected"
     )

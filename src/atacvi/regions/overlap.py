@@ -16,20 +16,20 @@ __all__ = ["overlap"]
 def overlap(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find all pairs of overlapping regions.
 
-    Two half-open regions overlap where the start of one lies inside the other, so two binary searches
-    over sorted starts find every pair once, in O((n + m) log(n + m) + pairs); touching regions do not
-    overlap.
+    Two half-open regions overlap where the start of one lies inside the other, so two binary
+    searches over sorted starts find every pair once, in O((n + m) log(n + m) + pairs); touching
+    regions do not overlap.
 
     Parameters
     ----------
     a, b
-        Tables with ``chrom``, ``start`` and ``end`` (:func:`parse_regions`), in any order; regions of
-        one table may overlap each other.
+        Tables with ``chrom``, ``start`` and ``end`` (:func:`parse_regions`), in any order; regions
+        of one table may overlap each other.
 
     Returns
     -------
-    Positions in `a`, positions in `b` and the overlap in base pairs, each of shape (pairs,) and int64,
-    sorted by the position in `a`, then in `b`.
+    Positions in `a`, positions in `b` and the overlap in base pairs, each of shape (pairs,) and
+    int64, sorted by the position in `a`, then in `b`.
 
     Examples
     --------

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["format_regions", "has_regions", "parse_regions"]
 
-# The chromosome is greedy: its own name may hold all three separators (chr1_KI270706v1_random). It must
-# not end in one, or a negative start (chr1:-5-9) would be read as a positive one.
+# The chromosome is greedy: its own name may hold all three separators (chr1_KI270706v1_random). It
+# must not end in one, or a negative start (chr1:-5-9) would be read as a positive one.
 _NAME = re.compile(r"^([^\n]*[^\n:_-])[:_-](\d+)[_-](\d+)$", flags=re.MULTILINE)
 _CHROM_COLUMNS = ("chrom", "chr", "chromosome", "seqnames", "seqname", "Chromosome")
 _START_COLUMNS = ("start", "chromStart", "Start")
@@ -42,8 +42,8 @@ def parse_regions(regions: pd.DataFrame | Iterable[str]) -> pd.DataFrame:
 
     Returns
     -------
-    Table with ``chrom`` (str), ``start`` and ``end`` (int64; 0-based, half-open), one row a region in
-    the given order. Its index is the names, or the index of the table.
+    Table with ``chrom`` (str), ``start`` and ``end`` (int64; 0-based, half-open), one row a region
+    in the given order. Its index is the names, or the index of the table.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def _from_columns(table: pd.DataFrame, columns: tuple[str, str, str]) -> pd.Data
     positions = []
     for column in (start, end):
         numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        missing |= ~np.isfinite(numbers) | (numbers != np.floor(numbers))
+        missing = missing | ~np.isfinite(numbers) | (numbers != np.floor(numbers))
         positions.append(numbers)
     if missing.any():
         bad = [
