@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ["data", "datasets", "likelihoods", "metrics", "pl", "pp", "priors"]
+ROOMS = ["data", "datasets", "likelihoods", "metrics", "pl", "pp", "priors", "regions"]
 
 
 @pytest.mark.parametrize("room", ROOMS)
