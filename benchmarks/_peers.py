@@ -254,16 +254,6 @@ def multiview(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
     return multiview_model(mdata, seed, options).get_latent_representation()
 
 
-def multiview_rna(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
-    """RNA-alone latent of atacvi's MultiViewModel, trained on both."""
-    return multiview_model(mdata, seed, options).get_latent_representation(modality="rna")
-
-
-def multiview_atac(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
-    """ATAC-alone latent of atacvi's MultiViewModel, trained on both."""
-    return multiview_model(mdata, seed, options).get_latent_representation(modality="atac")
-
-
 def _accelerator(options: dict[str, Any]) -> str:
     return options.get("accelerator", "auto")
 
@@ -277,8 +267,6 @@ def load_imports(names: tuple[str, ...]) -> None:
 _CLASSIC = ("scanpy", "sklearn.utils.extmath")
 PEERS: dict[str, Peer] = {
     "multiview": Peer(multiview, ("scvi", "atacvi"), seeded=True),
-    "multiview_rna": Peer(multiview_rna, ("scvi", "atacvi"), seeded=True),
-    "multiview_atac": Peer(multiview_atac, ("scvi", "atacvi"), seeded=True),
     "multivi": Peer(multivi, ("scvi",), seeded=True),
     "peakvi": Peer(peakvi, ("scvi",), seeded=True),
     "multi_spectral": Peer(multi_spectral, ("snapatac2",), seeded=False),

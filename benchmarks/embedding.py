@@ -29,6 +29,7 @@ SCORES = (
     "kmeans_nmi",
     "knn_accuracy",
     "seconds",
+    "cpu_seconds",
     "peak_mb",
 )
 _COLUMNS = ["method", "seed", "cells", "dimensions", *SCORES, "leiden_n_clusters", "error"]

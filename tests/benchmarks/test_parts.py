@@ -1,0 +1,77 @@
+"""The parts of the benchmarks that decide a score, loaded by their paths."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module
+
+
+def test_a_type_split_in_half_is_still_recovered(load):
+    labels = np.repeat(["a", "b", "c"], [100, 60, 40])
+    clusters = np.repeat([0, 1, 2, 2], [60, 40, 60, 40])
+    found = load("clusters").recovery(labels, clusters)
+    assert found["types_recovered"] == 3
+    assert found["components_used"] == 3
+    assert not found["collapsed"]
+
+
+def test_one_component_is_a_collapse(load):
+    labels = np.repeat([f"type {i}" for i in range(10)], 20)
+    found = load("clusters").recovery(labels, np.zeros(200, dtype=int))
+    assert found["types_recovered"] == 0
+    assert found["collapsed"] == 1
+
+
+def test_zeros_keep_their_feature(load):
+    counts = sp.random(40, 12, density=0.5, format="csr", random_state=0)
+    counts = sp.csr_matrix(sp.hstack([counts, np.ones((40, 1))]))
+    cols = np.tile(np.arange(13), 5)
+    rows, kept = load("imputation").zeros_of_same_feature(counts, cols, np.random.default_rng(0))
+    assert not np.asarray(counts[rows, kept]).any()
+    np.testing.assert_array_equal(np.sort(kept), np.repeat(np.arange(12), 5))
+
+
+def test_tfidf_of_the_peers(load):
+    counts = sp.csr_matrix([[2, 0, 1], [0, 1, 1]])
+    expected = np.log1p(1e4 * np.array([[0.5 * 2, 0, 0.5], [0, 0.5 * 2, 0.5]]))
+    np.testing.assert_allclose(load("_peers").tfidf(counts).toarray(), expected, rtol=1e-6)
+
+
+def test_features_are_kept_by_share_and_number(load):
+    import anndata as ad
+    import mudata as md
+
+    counts = np.zeros((6000, 3), dtype=np.int32)
+    counts[:4, 0], counts[:5, 1], counts[:6, 2] = 1, 1, 3
+    rna = ad.AnnData(sp.csr_matrix(counts))
+    mdata = md.MuData({"atac": rna.copy(), "rna": rna})
+    kept = load("_peers").filter_features(mdata)
+    assert list(kept.mod) == ["rna", "atac"]
+    assert kept["atac"].var_names.tolist() == ["2"]
+    assert kept["rna"].X.dtype == np.float32
+
+
+def test_hidden_modality_tells_nothing(load):
+    import anndata as ad
+    import mudata as md
+
+    counts = sp.csr_matrix(np.arange(1, 25, dtype=np.float32).reshape(6, 4))
+    mdata = md.MuData({"rna": ad.AnnData(counts), "atac": ad.AnnData(counts.copy())})
+    hide = load("crossmodal").hide
+    assert hide(mdata, "rna", "multivi", 0)["rna"].X.nnz == 0
+    exchanged = hide(mdata, "rna", "multiview", 0)
+    assert not np.array_equal(exchanged["rna"].X.toarray(), counts.toarray())
+    np.testing.assert_array_equal(np.sort(exchanged["rna"].X.toarray(), axis=0), counts.toarray())
+    np.testing.assert_array_equal(exchanged["atac"].X.toarray(), counts.toarray())
