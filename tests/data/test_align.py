@@ -111,3 +111,36 @@ def test_duplicate_cells_are_refused(parts, make_mdata):
     parts["rna"].obs_names = ["cell0", "cell0", *parts["rna"].obs_names[2:]]
     with pytest.raises(ValueError, match="cell0"):
         align_obs(mdata)
+
+
+def test_aligning_again_keeps_what_was_missing(unpaired):
+    mosaic = align_obs(unpaired, join="outer")
+    for join in ("inner", "outer"):
+        again = align_obs(mosaic, join=join)
+        for name in ("rna", "atac"):
+            assert again.obs[f"has_{name}"].tolist() == mosaic.obs[f"has_{name}"].tolist()
+
+
+def test_mosaic_data_can_be_written(unpaired, tmp_path):
+    import mudata
+
+    unpaired["rna"].obs["flag"] = True
+    unpaired["rna"].obs["count"] = 1
+    unpaired["rna"].obs["text"] = "a"
+    mosaic = align_obs(unpaired, join="outer")
+    mosaic.write_h5mu(tmp_path / "mosaic.h5mu")
+    back = mudata.read_h5mu(tmp_path / "mosaic.h5mu")
+    assert back["rna"].obs["flag"].isna().sum() == 4
+    assert back.obs["has_rna"].tolist() == mosaic.obs["has_rna"].tolist()
+
+
+def test_result_shares_nothing_with_the_input(unpaired):
+    unpaired.uns["settings"] = {"a": 1}
+    for join in ("inner", "outer"):
+        aligned = align_obs(unpaired, join=join)
+        aligned.uns["settings"]["a"] = 2
+        aligned["rna"].X.data[:] = 0
+        aligned["rna"].var["score"] = -1
+    assert unpaired.uns["settings"] == {"a": 1}
+    assert unpaired["rna"].X.sum() > 0
+    assert (unpaired["rna"].var["score"] >= 0).all()

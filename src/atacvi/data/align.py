@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -87,7 +88,7 @@ def align_obs(
     aligned = {name: _take_cells(mdata.mod[name], cells) for name in names}
     out = build_mudata(aligned)
     for name in names:
-        out.obs[f"has_{name}"] = cells.isin(mdata.mod[name].obs_names)
+        out.obs[f"has_{name}"] = _was_measured(mdata, name, cells)
     _copy_shared_slots(mdata, out, cells)
     return out
 
@@ -121,6 +122,24 @@ def _joined_names(names: Sequence[pd.Index], join: str) -> pd.Index:
     return joined
 
 
+def _was_measured(mdata: MuData, name: str, cells: pd.Index) -> np.ndarray:
+    """Whether a modality held the cells, not counting rows that an earlier alignment added."""
+    held = cells.isin(mdata.mod[name].obs_names)
+    column = f"has_{name}"
+    if column in mdata.obs and mdata.obs[column].dtype == bool:
+        held &= mdata.obs[column].reindex(cells, fill_value=True).to_numpy()
+    return held
+
+
+def _reindex_obs(obs: pd.DataFrame, cells: pd.Index) -> pd.DataFrame:
+    """Rows of cells, missing values for those that are not there."""
+    if cells.isin(obs.index).all():
+        return obs.reindex(cells)
+    # a bool column with NaN would become one of objects, which no file format takes
+    flags = obs.select_dtypes("bool").columns
+    return obs.astype(dict.fromkeys(flags, "boolean")).reindex(cells)
+
+
 def _take_cells(adata: AnnData, cells: pd.Index) -> AnnData:
     import anndata
 
@@ -131,13 +150,13 @@ def _take_cells(adata: AnnData, cells: pd.Index) -> AnnData:
     obsm = {key: _take_rows_nan(adata.obsm[key], cells, position) for key in adata.obsm}
     return anndata.AnnData(
         None if adata.X is None else _take_rows(adata.X, position),
-        obs=adata.obs.reindex(cells),
+        obs=_reindex_obs(adata.obs, cells),
         var=adata.var.copy(),
         layers={key: _take_rows(adata.layers[key], position) for key in layer_names(adata)},
         obsm={key: value for key, value in obsm.items() if value is not None},
-        varm=dict(adata.varm),
-        varp=dict(adata.varp),
-        uns=dict(adata.uns),
+        varm=deepcopy(dict(adata.varm)),
+        varp=deepcopy(dict(adata.varp)),
+        uns=deepcopy(dict(adata.uns)),
     )
 
 
@@ -171,7 +190,7 @@ def _take_rows_nan(value: Any, cells: pd.Index, position: np.ndarray) -> Any:
 
 def _copy_shared_slots(mdata: MuData, out: MuData, cells: pd.Index) -> None:
     """Copy what belongs to the MuData itself, not to a modality."""
-    shared = mdata.obs.reindex(cells)
+    shared = _reindex_obs(mdata.obs, cells)
     for column in shared.columns:
         if column not in out.obs.columns:
             out.obs[column] = shared[column]
@@ -181,4 +200,4 @@ def _copy_shared_slots(mdata: MuData, out: MuData, cells: pd.Index) -> None:
         if key not in mdata.mod:
             out.obsm[key] = mdata.obsm[key][position]
     for key, value in mdata.uns.items():
-        out.uns[key] = value
+        out.uns[key] = deepcopy(value)

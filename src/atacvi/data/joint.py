@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,7 +125,7 @@ def split_modalities(adata: AnnData, by: str | None = None) -> MuData:
         mdata.obsm[key] = adata.obsm[key].copy()
     for key in adata.obsp:
         mdata.obsp[key] = adata.obsp[key].copy()
-    mdata.uns.update(adata.uns)
+    mdata.uns.update(deepcopy(dict(adata.uns)))
     return mdata
 
 
@@ -179,7 +180,7 @@ def concat_modalities(mdata: MuData, modalities: Sequence[str] = (RNA, ATAC)) ->
         var=var,
         layers={key: _hstack([part.layers[key] for part in parts]) for key in shared_layers},
         obsm={key: mdata.obsm[key].copy() for key in mdata.obsm if key not in mdata.mod},
-        uns=dict(mdata.uns),
+        uns=deepcopy(dict(mdata.uns)),
     )
     for part in parts:
         for column in part.obs.columns.difference(joint.obs.columns, sort=False):
