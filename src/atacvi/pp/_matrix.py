@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 1 << 20  # entries worked on at a time: temporaries stay in cache
+BLOCK = 1 << 18  # entries worked on at a time: temporaries stay in cache
 
 
 def get_modality(data: AnnData | MuData, modality: str) -> AnnData:
@@ -133,14 +133,16 @@ def name_some(names: NDArray | list, limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def by_row_blocks(matrix: sp.csr_matrix, work: Callable[[slice, NDArray[np.int64]], None]) -> None:
-    """Call `work` with slices of the stored values and the row of each value."""
+def by_row_blocks(
+    matrix: sp.csr_matrix, per_row: NDArray, work: Callable[[slice, NDArray], None]
+) -> None:
+    """Call `work` with slices of the stored values and `per_row` repeated for each value."""
     indptr = matrix.indptr
     first = 0
     while first < matrix.shape[0]:
         # As many whole rows as fit in a block, but at least one.
         last = int(np.searchsorted(indptr, indptr[first] + BLOCK, side="right")) - 1
         last = min(max(last, first + 1), matrix.shape[0])
-        row = np.repeat(np.arange(first, last), np.diff(indptr[first : last + 1]))
-        work(slice(int(indptr[first]), int(indptr[last])), row)
+        repeated = np.repeat(per_row[first:last], np.diff(indptr[first : last + 1]))
+        work(slice(int(indptr[first]), int(indptr[last])), repeated)
         first = last

@@ -169,15 +169,15 @@ def _weighted(
     scale, weight = scale.astype(dtype), weight.astype(dtype)
     out = np.empty(counts.nnz, dtype=dtype)
 
-    def work(part: slice, row: NDArray[np.int64]) -> None:
+    def work(part: slice, factor: NDArray) -> None:
         block = out[part]
-        np.multiply(counts.data[part], scale[row], out=block, casting="same_kind")
+        np.multiply(counts.data[part], factor, out=block, casting="same_kind")
         if log_tf:
             np.log1p(block, out=block)
         block *= weight[counts.indices[part]]
         if log_tfidf:
             np.log1p(block, out=block)
 
-    by_row_blocks(counts, work)
+    by_row_blocks(counts, scale, work)
     # The index arrays are copied: another layer may still use those of the counts.
     return sp.csr_matrix((out, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)
