@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Entries a block holds: a few float32 buffers of this size stay in a core's L2 cache, while on
-# an accelerator a block must be large enough to fill the device.
-_BLOCK_CPU = 1 << 17
+# Entries a block holds: a few float32 buffers of this size stay in a processor's cache. Smaller
+# blocks gain nothing and start threads more often, which a busy machine makes expensive; on an
+# accelerator a block must be large enough to fill the device.
+_BLOCK_CPU = 1 << 20
 _BLOCK_ACCELERATOR = 1 << 25
 
 
@@ -271,7 +272,7 @@ class _SparseLogProb(torch.autograd.Function):
                 _gather(a, target).to(dtype),
                 _entries_of(prepared, target),
             )
-            if per_feature:
+            if isinstance(weight, Tensor) and weight.ndim > 0:
                 entries = entries * weight[target.cols]
             result.index_add_(0, target.rows, entries)
             return result if per_feature else result.mul_(weight)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
+    from sklearn.mixture import GaussianMixture
 
 logger = logging.getLogger(__name__)
 
@@ -134,14 +136,14 @@ def fit_mixture(
         )
         raise ValueError(msg)
     fitted = _subsample(z, max_cells, random_state)
-    if n_components is None and method != "leiden":
-        n_components = choose_n_components(
+    if method != "leiden":
+        n_components = n_components or choose_n_components(
             fitted, "leiden", resolution=resolution, random_state=random_state
         )
-    if method == "gmm":
+    if method == "gmm" and n_components is not None:
         fit = _fit_em(fitted, n_components, n_init, reg_covar, random_state)
     else:
-        if method == "kmeans":
+        if method == "kmeans" and n_components is not None:
             labels = _kmeans(fitted, n_components, n_init, random_state)
         else:
             labels = _leiden_labels(fitted, n_components, resolution, n_init, random_state)
@@ -247,7 +249,9 @@ def _kmeans(z: NDArray, n_components: int, n_init: int, random_state: int) -> ND
     return model.fit_predict(z).astype(np.int64)
 
 
-def _em(z: NDArray, n_components: int, n_init: int, reg_covar: float, random_state: int):
+def _em(
+    z: NDArray, n_components: int, n_init: int, reg_covar: float, random_state: int
+) -> GaussianMixture:
     from sklearn.mixture import GaussianMixture
 
     return GaussianMixture(
@@ -272,7 +276,7 @@ def _fit_em(
     )
 
 
-def _neighbour_graph(z: NDArray, random_state: int):
+def _neighbour_graph(z: NDArray, random_state: int) -> AnnData:
     """Return an AnnData with the neighbour graph, as scanpy gives it to its users."""
     import anndata
     import scanpy
@@ -283,7 +287,7 @@ def _neighbour_graph(z: NDArray, random_state: int):
     return graph
 
 
-def _leiden(graph, resolution: float, random_state: int) -> NDArray[np.int64]:
+def _leiden(graph: AnnData, resolution: float, random_state: int) -> NDArray[np.int64]:
     import scanpy
 
     scanpy.tl.leiden(

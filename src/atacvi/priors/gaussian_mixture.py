@@ -284,7 +284,7 @@ class GaussianMixturePrior(nn.Module):
             Further arguments of `fit_mixture`.
         """
         fit = fit_mixture(z, method, n_components, random_state=random_state, **kwargs)
-        prior = cls(*fit.means.shape, min_variance=min_variance)
+        prior = cls(len(fit.means), fit.means.shape[1], min_variance)
         prior.initialize(fit.means, fit.variances, fit.weights)
         return prior
 
