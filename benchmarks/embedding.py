@@ -137,9 +137,8 @@ def parse() -> argparse.Namespace:
 
 
 def report(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Write the runs, their summary and the figure; called after each run, so none is lost."""
+    """Write the summary of the runs and the figure."""
     table = pd.DataFrame(rows).reindex(columns=_COLUMNS)
-    table.to_csv(arguments.out / "embedding_runs.csv", index=False)
     summary = harness.summarise(table, ["method"])
     shown = ["method", "runs", *SCORES, "leiden_ari_sd", "error"]
     summary_view = summary[[c for c in shown if c in summary]]
@@ -165,6 +164,9 @@ def main() -> None:
             harness.say(f"{method}, seed {seed} ...")
             rows.append(run_method(arguments, labels, method, seed))
             harness.say(f"{method}, seed {seed}: {rows[-1]}")
+            # After each run, so that an interrupted benchmark keeps what it has.
+            runs = pd.DataFrame(rows).reindex(columns=_COLUMNS)
+            runs.to_csv(arguments.out / "embedding_runs.csv", index=False)
     report(rows, arguments)
 
 

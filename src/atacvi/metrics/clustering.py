@@ -87,15 +87,9 @@ def leiden_scan(
     neighbors = min(n_neighbors, matrix.shape[0] - 1)
     sc.pp.neighbors(adata, n_neighbors=neighbors, use_rep="X", random_state=random_state)
     clusters = np.empty((len(resolutions), matrix.shape[0]), dtype=np.int64)
+    settings = {"flavor": "igraph", "n_iterations": 2, "directed": False}
     for row, resolution in enumerate(resolutions):
-        sc.tl.leiden(
-            adata,
-            resolution=float(resolution),
-            flavor="igraph",
-            n_iterations=2,
-            directed=False,
-            random_state=random_state,
-        )
+        sc.tl.leiden(adata, resolution=float(resolution), random_state=random_state, **settings)
         clusters[row] = adata.obs["leiden"].cat.codes.to_numpy()
     n_clusters = np.array([np.unique(row).size for row in clusters], dtype=np.int64)
     return LeidenScan(np.asarray(resolutions, dtype=np.float64), clusters, n_clusters)
@@ -111,8 +105,8 @@ def leiden_ari_nmi(
     """Agreement of Leiden clusters with known groups.
 
     Two readings of one scan: at the resolution whose number of clusters is nearest the number
-    of groups (no choice in hindsight; the lowest resolution of several that are equally near),
-    and at the resolution of the highest adjusted Rand index (an upper bound).
+    of groups (the lowest of equally near ones), and at that of the highest adjusted Rand index,
+    which is an upper bound chosen in hindsight.
 
     Parameters
     ----------
@@ -129,9 +123,8 @@ def leiden_ari_nmi(
 
     Returns
     -------
-    ``leiden_ari``, ``leiden_nmi``, ``leiden_resolution``, ``leiden_n_clusters`` at the nearest
-    number, and ``best_ari``, ``best_nmi``, ``best_resolution`` (``best_nmi`` is the NMI at the
-    resolution of the best ARI).
+    ``leiden_ari``, ``leiden_nmi``, ``leiden_resolution`` and ``leiden_n_clusters`` at the nearest
+    number, and the same with ``best_`` at the resolution of the best ARI.
 
     Raises
     ------
@@ -149,22 +142,18 @@ def leiden_ari_nmi(
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    matrix = check_embedding(embedding)
-    codes, n_groups = check_labels(labels, matrix.shape[0])
-    scan = leiden_scan(matrix, resolutions, n_neighbors, random_state)
+    codes, n_groups = check_labels(labels, len(check_embedding(embedding)))
+    scan = leiden_scan(embedding, resolutions, n_neighbors, random_state)
     ari = np.array([adjusted_rand_score(codes, row) for row in scan.clusters])
     nmi = np.array([normalized_mutual_info_score(codes, row) for row in scan.clusters])
-    nearest = int(np.abs(scan.n_clusters - n_groups).argmin())
-    best = int(ari.argmax())
-    return {
-        "leiden_ari": float(ari[nearest]),
-        "leiden_nmi": float(nmi[nearest]),
-        "leiden_resolution": float(scan.resolutions[nearest]),
-        "leiden_n_clusters": int(scan.n_clusters[nearest]),
-        "best_ari": float(ari[best]),
-        "best_nmi": float(nmi[best]),
-        "best_resolution": float(scan.resolutions[best]),
-    }
+    scores: dict[str, float] = {}
+    chosen = {"leiden": np.abs(scan.n_clusters - n_groups).argmin(), "best": ari.argmax()}
+    for name, row in chosen.items():
+        scores[f"{name}_ari"] = float(ari[row])
+        scores[f"{name}_nmi"] = float(nmi[row])
+        scores[f"{name}_resolution"] = float(scan.resolutions[row])
+        scores[f"{name}_n_clusters"] = int(scan.n_clusters[row])
+    return scores
 
 
 def kmeans_ari_nmi(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +9,6 @@ import scipy.sparse as sp
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-logger = logging.getLogger(__name__)
 
 
 def mask_nonzeros(
@@ -21,16 +18,15 @@ def mask_nonzeros(
 ) -> tuple[sp.csr_matrix, NDArray[np.int64], NDArray[np.int64]]:
     """Hide a random part of the non-zero entries of a sparse matrix.
 
-    Entries are drawn without replacement, all with the same chance, whatever their value. A cell
-    keeps at least one entry: of a cell whose entries would all be hidden, one is given back, since
-    a model cannot be asked about a cell without data.
+    Entries are drawn without replacement, all with the same chance. A cell whose entries would
+    all be hidden gets one back, since a model cannot be asked about a cell without data.
 
     Parameters
     ----------
     matrix
         Counts, shape ``(n_cells, n_features)``; left as it is.
     fraction
-        Part of the non-zero entries to hide, between 0 and 1 (both excluded).
+        Part of the non-zeros to hide, between 0 and 1 (both excluded).
     random_state
         Seed or generator of the draw.
 
@@ -62,9 +58,8 @@ def mask_nonzeros(
         raise ValueError(msg)
     rng = np.random.default_rng(random_state)
     order = rng.permutation(masked.nnz)
-    entries = order[: max(1, round(fraction * masked.nnz))]
     hidden = np.zeros(masked.nnz, dtype=bool)
-    hidden[entries] = True
+    hidden[order[: max(1, round(fraction * masked.nnz))]] = True
     entry_rows = np.repeat(np.arange(masked.shape[0]), np.diff(masked.indptr))
     left = np.bincount(entry_rows[~hidden], minlength=masked.shape[0])
     emptied = np.flatnonzero((left == 0) & (np.diff(masked.indptr) > 0))
@@ -74,7 +69,6 @@ def mask_nonzeros(
     rows, cols = entry_rows[hidden].astype(np.int64), masked.indices[hidden].astype(np.int64)
     masked.data[hidden] = 0
     masked.eliminate_zeros()
-    logger.debug("Hid %d entries, gave one back to %d cells", rows.size, emptied.size)
     return masked, rows, cols
 
 

@@ -20,8 +20,7 @@ def knn_accuracy(
 ) -> float:
     """Cross-validated accuracy of a vote of the nearest neighbours.
 
-    Folds are stratified and shuffled; the vote is unweighted, in Euclidean distance
-    (:class:`sklearn.neighbors.KNeighborsClassifier`).
+    Folds are stratified and shuffled; the vote is unweighted, in Euclidean distance.
 
     Parameters
     ----------
@@ -44,8 +43,7 @@ def knn_accuracy(
     Raises
     ------
     ValueError
-        If shapes disagree, labels are missing, there is only one group, or there are fewer
-        training cells than neighbours.
+        If shapes disagree, labels are missing, or there are too few groups or training cells.
 
     Examples
     --------
@@ -62,10 +60,8 @@ def knn_accuracy(
     codes, _ = check_labels(labels, matrix.shape[0])
     train_cells = matrix.shape[0] - -(-matrix.shape[0] // n_folds)
     if train_cells < n_neighbors:
-        msg = (
-            f"{matrix.shape[0]} cells in {n_folds} folds leave {train_cells} to vote, but "
-            f"n_neighbors={n_neighbors}; pass fewer neighbours or more cells."
-        )
+        found = f"{matrix.shape[0]} cells in {n_folds} folds leave {train_cells} to vote"
+        msg = f"{found}, but n_neighbors={n_neighbors}; pass fewer neighbours or more cells."
         raise ValueError(msg)
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=random_state)
     with warnings.catch_warnings():
