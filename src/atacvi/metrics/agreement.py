@@ -8,9 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from numpy.typing import ArrayLike, NDArray
 
-    Matrix = ArrayLike | sp.spmatrix | sp.sparray
+    Matrix: TypeAlias = ArrayLike | sp.spmatrix | sp.sparray
 
 #: Rows or columns that are made dense together; bounds memory to this many profiles.
 _BLOCK = 256
