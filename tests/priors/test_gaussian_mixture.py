@@ -214,11 +214,7 @@ def test_start_does_not_depend_on_the_global_seed():
     assert torch.unique(first.means, dim=0).shape[0] == 4
 
 
-# The first neighbour graph of a process compiles for many seconds.
-LEIDEN = pytest.param("leiden", marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("method", ["kmeans", "gmm", LEIDEN])
+@pytest.mark.parametrize("method", ["kmeans", "gmm", "leiden"])
 def test_fit_recovers_groups(method):
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1, 2], [30, 60, 90])

@@ -7,10 +7,6 @@ import pytest
 
 from atacvi.priors import choose_n_components, fit_mixture
 
-# The first neighbour graph of a process compiles for many seconds.
-LEIDEN = pytest.param("leiden", marks=pytest.mark.slow)
-
-
 @pytest.fixture(scope="module")
 def blobs():
     rng = np.random.default_rng(0)
@@ -20,7 +16,7 @@ def blobs():
 
 
 @pytest.mark.parametrize(
-    ("method", "resolution"), [("bic", 1.0), pytest.param("leiden", 0.1, marks=pytest.mark.slow)]
+    ("method", "resolution"), [("bic", 1.0), ("leiden", 0.1), ("leiden", 0.5)]
 )
 def test_chooses_the_true_number(blobs, method, resolution):
     chosen = choose_n_components(blobs[0], method, resolution=resolution, max_components=10)
@@ -32,7 +28,7 @@ def test_one_cloud_is_one_component():
     assert choose_n_components(z, "bic", max_components=6) == 1
 
 
-@pytest.mark.parametrize("method", ["kmeans", "gmm", LEIDEN])
+@pytest.mark.parametrize("method", ["kmeans", "gmm", "leiden"])
 def test_same_seed_same_fit(blobs, method):
     first, second = (fit_mixture(blobs[0], method, 4, n_init=2, random_state=3) for _ in range(2))
     for a, b in zip(first, second, strict=True):
@@ -48,7 +44,6 @@ def test_subsample_assigns_every_cell(blobs, method):
         assert len(np.unique(fit.labels[truth == k])) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_components", [2, 7])
 def test_leiden_gives_the_number_asked_for(blobs, n_components):
     fit = fit_mixture(blobs[0], "leiden", n_components, n_init=2)

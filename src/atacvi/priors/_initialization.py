@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from atacvi.priors._leiden import leiden, neighbour_graph
+
 if TYPE_CHECKING:
-    from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
     from sklearn.mixture import GaussianMixture
 
@@ -80,7 +81,7 @@ def fit_mixture(
     n_init: int = 10,
     reg_covar: float = 1e-3,
     resolution: float = 1.0,
-    max_cells: int = 50_000,
+    max_cells: int = 20_000,
     random_state: int = 0,
 ) -> MixtureFit:
     """Fit a diagonal Gaussian mixture to latents.
@@ -162,7 +163,7 @@ def choose_n_components(
     *,
     max_components: int = 30,
     resolution: float = 1.0,
-    max_cells: int = 50_000,
+    max_cells: int = 20_000,
     random_state: int = 0,
 ) -> int:
     """Choose the number of mixture components for latents.
@@ -200,7 +201,7 @@ def choose_n_components(
     """
     z = _subsample(_as_latents(z), max_cells, random_state)
     if method == "leiden":
-        labels = _leiden(_neighbour_graph(z, random_state), resolution, random_state)
+        labels = leiden(neighbour_graph(z), resolution, random_state)
         counts = np.bincount(labels)
         return int(np.clip((counts >= 0.005 * len(z)).sum(), 1, max_components))
     if method != "bic":
@@ -276,43 +277,18 @@ def _fit_em(
     )
 
 
-def _neighbour_graph(z: NDArray, random_state: int) -> AnnData:
-    """Return an AnnData with the neighbour graph, as scanpy gives it to its users."""
-    import anndata
-    import scanpy
-
-    graph = anndata.AnnData(z.astype(np.float32))
-    n_neighbors = min(15, len(z) - 1)
-    scanpy.pp.neighbors(graph, n_neighbors=n_neighbors, use_rep="X", random_state=random_state)
-    return graph
-
-
-def _leiden(graph: AnnData, resolution: float, random_state: int) -> NDArray[np.int64]:
-    import scanpy
-
-    scanpy.tl.leiden(
-        graph,
-        resolution=resolution,
-        flavor="igraph",
-        n_iterations=2,
-        directed=False,
-        random_state=random_state,
-    )
-    return graph.obs["leiden"].cat.codes.to_numpy().astype(np.int64)
-
-
 def _leiden_labels(
     z: NDArray, n_components: int | None, resolution: float, n_init: int, random_state: int
 ) -> NDArray[np.int64]:
     """Return Leiden clusters, of exactly `n_components` unless that is ``None``."""
-    graph = _neighbour_graph(z, random_state)
+    graph = neighbour_graph(z)
     if n_components is None:
-        return _leiden(graph, resolution, random_state)
+        return leiden(graph, resolution, random_state)
     low, high = np.log(0.01), np.log(10.0)
     labels = np.zeros(len(z), dtype=np.int64)
     for _ in range(15):
         middle = (low + high) / 2
-        labels = _leiden(graph, float(np.exp(middle)), random_state)
+        labels = leiden(graph, float(np.exp(middle)), random_state)
         found = int(labels.max()) + 1
         if found == n_components:
             return labels
