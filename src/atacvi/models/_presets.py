@@ -1,0 +1,51 @@
+"""What the presets of MultiViewModel mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_MODEL: dict[str, dict[str, Any]] = {
+    "default": {},
+    # Li et al. 2022, Methods; where the text is silent, the authors' code without its defects.
+    "paper": {
+        "attention": "feature",
+        "fusion": "concat",
+        "atac_target": "tfidf",
+        "linear_decoder": False,
+        "separate_gate": True,
+        "modality_dropout": 0.0,
+    },
+}
+_TRAINING: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"optimizer": "Adam", "lr": 5e-3, "eps": 0.01, "weight_decay": 1e-6},
+}
+
+
+def _lookup(table: dict[str, dict[str, Any]], preset: str) -> dict[str, Any]:
+    if preset not in table:
+        msg = f"preset={preset!r} is unknown; choose one of {', '.join(table)}."
+        raise ValueError(msg)
+    return dict(table[preset])
+
+
+def model_defaults(preset: str) -> dict[str, Any]:
+    """Return the module arguments of a preset.
+
+    Raises
+    ------
+    ValueError
+        If the preset is unknown.
+    """
+    return _lookup(_MODEL, preset)
+
+
+def training_defaults(preset: str) -> dict[str, Any]:
+    """Return the plan arguments of a preset.
+
+    Raises
+    ------
+    ValueError
+        If the preset is unknown.
+    """
+    return _lookup(_TRAINING, preset)

@@ -1,0 +1,224 @@
+"""Getters of the latent space: representation, clusters, attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from atacvi.models._streaming import StreamingMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+Modality = Literal["joint", "rna", "atac"]
+_MODALITIES = ("joint", "rna", "atac")
+
+
+def check_modality(modality: str) -> None:
+    """Raise if `modality` is none of joint, rna and atac.
+
+    Raises
+    ------
+    ValueError
+        In that case.
+    """
+    if modality not in _MODALITIES:
+        msg = f"modality={modality!r} is unknown; choose one of {', '.join(_MODALITIES)}."
+        raise ValueError(msg)
+
+
+class RepresentationMixin(StreamingMixin):
+    """Where cells lie, and which cluster they belong to."""
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        modality: Modality = "joint",
+        indices: Sequence[int] | None = None,
+        give_mean: bool = True,
+        mc_samples: int = 5000,
+        batch_size: int | None = None,
+        return_dist: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Return the latent of each cell.
+
+        Parameters
+        ----------
+        adata
+            Data set up like the training data; ``None`` takes those.
+        modality
+            What the encoder may see: ``"joint"`` takes what each cell has, ``"rna"`` and ``"atac"``
+            one modality alone. A cell without counts there lies at the prior's mean, zero.
+        indices
+            Positions of cells; all when ``None``.
+        give_mean
+            Return the posterior mean instead of a sample.
+        mc_samples
+            Kept for the signature of scvi-tools; the mean needs no sampling here.
+        batch_size
+            Cells per minibatch.
+        return_dist
+            Return mean and variance instead.
+
+        Returns
+        -------
+        float32 of shape (cells, n_latent), or two of them.
+
+        Raises
+        ------
+        ValueError
+            If the modality is unknown.
+
+        Examples
+        --------
+        >>> latent = model.get_latent_representation()  # doctest: +SKIP
+        """
+        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
+        check_modality(modality)
+        adata, cells = self._cells(adata, indices)
+        n_latent = self.module.n_latent  # type: ignore[attr-defined]
+        mean = np.empty((len(cells), n_latent), dtype=np.float32)
+        variance = np.empty_like(mean) if return_dist or not give_mean else None
+        for where, tensors in self._minibatches(adata, cells, batch_size):
+            posterior = self._posterior(tensors, modality)
+            mean[where] = posterior.mean.cpu().numpy()
+            if variance is not None:
+                variance[where] = posterior.variance.cpu().numpy()
+        if return_dist:
+            assert variance is not None
+            return mean, variance
+        if not give_mean:
+            assert variance is not None
+            noise = torch.randn(mean.shape).numpy()
+            return mean + np.sqrt(variance) * noise
+        return mean
+
+    def _posterior(self, tensors: dict[str, torch.Tensor], modality: Modality) -> Any:
+        module = self.module  # type: ignore[attr-defined]
+        return module.inference(module.read_batch(tensors), modality)["posterior"]
+
+    @torch.inference_mode()
+    def get_cluster_probabilities(
+        self,
+        adata: AnnData | MuData | None = None,
+        modality: Modality = "joint",
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the posterior of the cluster of each cell, q(c | x, y).
+
+        Parameters
+        ----------
+        adata
+            Data set up like the training data; ``None`` takes those.
+        modality
+            What the encoder may see.
+        indices
+            Positions of cells; all when ``None``.
+        batch_size
+            Cells per minibatch.
+
+        Returns
+        -------
+        Shape (cells, clusters); rows sum to one.
+
+        Raises
+        ------
+        ValueError
+            If the modality is unknown, or the model has no mixture: its training ended before.
+        """
+        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
+        check_modality(modality)
+        module = self.module  # type: ignore[attr-defined]
+        if not module.mixture_active:
+            msg = (
+                "The model has no clusters: it was trained with prior='standard', or its training "
+                "ended before the mixture began. Train for more epochs."
+            )
+            raise ValueError(msg)
+        adata, cells = self._cells(adata, indices)
+        probabilities = np.empty((len(cells), module.n_clusters), dtype=np.float32)
+        for where, tensors in self._minibatches(adata, cells, batch_size):
+            out = module.inference(module.read_batch(tensors), modality)
+            probabilities[where] = out["log_responsibilities"].exp().cpu().numpy()
+        return pd.DataFrame(
+            probabilities,
+            index=adata.obs_names[cells],
+            columns=[str(k) for k in range(module.n_clusters)],
+        )
+
+    def predict_clusters(
+        self,
+        adata: AnnData | MuData | None = None,
+        modality: Modality = "joint",
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.Series:
+        """Return the most probable cluster of each cell.
+
+        Parameters
+        ----------
+        adata, modality, indices, batch_size
+            As in `get_cluster_probabilities`.
+
+        Returns
+        -------
+        Categorical of names "0", "1", ..., one per cell, indexed by cell.
+        """
+        table = self.get_cluster_probabilities(adata, modality, indices, batch_size)
+        codes = table.to_numpy().argmax(axis=1)
+        values = pd.Categorical.from_codes(codes, categories=list(table.columns))
+        return pd.Series(values, index=table.index, name="cluster")
+
+    @torch.inference_mode()
+    def get_attention(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> tuple[np.ndarray, pd.DataFrame]:
+        """Return which genome block attends to which, averaged over cells.
+
+        Parameters
+        ----------
+        adata
+            Data set up like the training data; ``None`` takes those.
+        indices
+            Positions of cells, e.g. of one cluster; all when ``None``.
+        batch_size
+            Cells per minibatch.
+
+        Returns
+        -------
+        Weights of shape (heads, query blocks, key blocks), whose last axis sums to one, and the
+        table of blocks in genome coordinates (chrom, start, end, n_regions), one row a block.
+
+        Raises
+        ------
+        ValueError
+            If the model has no attention over tokens.
+        """
+        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
+        module = self.module  # type: ignore[attr-defined]
+        if module.atac_encoder.attention_type != "tokens":
+            msg = (
+                f"The model was built with attention={module.atac_encoder.attention_type!r}, which "
+                "has no tokens in the genome. Build it with attention='tokens'."
+            )
+            raise ValueError(msg)
+        adata, cells = self._cells(adata, indices)
+        total: torch.Tensor | None = None
+        for _, tensors in self._minibatches(adata, cells, batch_size):
+            atac = module.read_batch(tensors).atac
+            tokens = module.atac_encoder.tokens(atac, module.peak_table, None)
+            weights = module.atac_encoder.attention.weights(tokens).sum(0)
+            total = weights if total is None else total + weights
+        assert total is not None
+        return (total / len(cells)).cpu().numpy(), self.peak_block_table.copy()  # type: ignore[attr-defined]

@@ -1,0 +1,100 @@
+"""Walk over the cells of a model's data in minibatches, on the model's device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+
+class StreamingMixin:
+    """Access to the data behind a model in minibatches; sparse matrices stay sparse."""
+
+    def _cells(
+        self, adata: AnnData | MuData | None, indices: Sequence[int] | np.ndarray | None
+    ) -> tuple[Any, np.ndarray]:
+        """Return the checked object and the positions of the cells asked for.
+
+        Raises
+        ------
+        IndexError
+            If a position lies outside the object.
+        """
+        adata = self._validate_anndata(adata)  # type: ignore[attr-defined]
+        if indices is None:
+            return adata, np.arange(adata.n_obs)
+        positions = np.asarray(indices)
+        if positions.dtype == bool:
+            positions = np.flatnonzero(positions)
+        if positions.size and (positions.min() < 0 or positions.max() >= adata.n_obs):
+            msg = (
+                f"indices reach from {positions.min()} to {positions.max()}, but there are "
+                f"{adata.n_obs} cells: they must lie in 0 ... {adata.n_obs - 1}."
+            )
+            raise IndexError(msg)
+        return adata, positions.astype(np.int64)
+
+    def _minibatches(
+        self, adata: Any, cells: np.ndarray, batch_size: int | None
+    ) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
+        """Yield where a minibatch lies among `cells`, and its tensors."""
+        loader = self._make_data_loader(  # type: ignore[attr-defined]
+            adata=adata, indices=cells, batch_size=batch_size, load_sparse_tensor=True
+        )
+        start = 0
+        device = self.module.device  # type: ignore[attr-defined]
+        for tensors in loader:
+            moved = {key: value.to(device) for key, value in tensors.items()}
+            n_cells = next(iter(tensors.values())).shape[0]
+            yield slice(start, start + n_cells), moved
+            start += n_cells
+
+    def _names(self, wanted: Sequence[str] | None, known: np.ndarray, argument: str) -> np.ndarray:
+        """Return the columns of the wanted features, all when ``None``, in the order wanted.
+
+        Raises
+        ------
+        KeyError
+            If a name is not known.
+        """
+        if wanted is None:
+            return np.arange(len(known))
+        if isinstance(wanted, slice):
+            return np.arange(len(known))[wanted]
+        position = {name: i for i, name in enumerate(known)}
+        missing = [name for name in wanted if name not in position]
+        if missing:
+            msg = (
+                f"{argument} holds {len(missing)} name(s) that the model does not know: "
+                f"{', '.join(map(repr, missing[:5]))}. Known names look like {known[0]!r}."
+            )
+            raise KeyError(msg)
+        return np.asarray([position[name] for name in wanted], dtype=np.int64)
+
+    def _batch_code(self, batch: str | int | None) -> int | None:
+        """Return the code of a batch given by name, or ``None``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such batch.
+        """
+        if batch is None:
+            return None
+        known = list(
+            self.adata_manager.get_state_registry("batch").categorical_mapping  # type: ignore[attr-defined]
+        )
+        if batch not in known:
+            msg = (
+                f"transform_batch={batch!r} is not a batch of this model; "
+                f"it knows {', '.join(map(repr, known))}."
+            )
+            raise ValueError(msg)
+        return known.index(batch)

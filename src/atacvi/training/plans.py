@@ -1,0 +1,139 @@
+"""Training plan: fused AdamW with groups, and a warm-up of the KL term that always ends."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from scvi.train import TrainingPlan
+
+# Parameters without a sensible zero: decay would pull them to arbitrary values.
+_NO_DECAY = (
+    "bias",
+    "offset",
+    "norm",
+    "prior.",
+    "log_inverse_dispersion",
+    "gate_logits",
+    "position",
+)
+
+
+class MultiViewTrainingPlan(TrainingPlan):
+    """Plan of MultiViewModel.
+
+    It differs from :class:`scvi.train.TrainingPlan` in its defaults (AdamW, eps 1e-8), in that the
+    optimiser is fused, that offsets, norms and the prior are not decayed, and that the prior has a
+    learning rate of its own. A given ``optimizer`` or ``optimizer_creator`` is used as it is.
+
+    Parameters
+    ----------
+    module
+        Module to train.
+    lr, weight_decay, eps
+        Of AdamW.
+    prior_lr_factor
+        Learning rate of the prior relative to `lr`.
+    n_epochs_kl_warmup
+        Epochs over which the KL weight rises linearly to one; the model clips it to the run.
+    optimizer
+        ``"FusedAdamW"``, or what :class:`scvi.train.TrainingPlan` takes.
+    **kwargs
+        Further arguments of :class:`scvi.train.TrainingPlan`.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        eps: float = 1e-8,
+        prior_lr_factor: float = 0.3,
+        n_epochs_kl_warmup: int | None = 10,
+        optimizer: str = "FusedAdamW",
+        **kwargs: Any,
+    ) -> None:
+        self._fused = optimizer == "FusedAdamW" and kwargs.get("optimizer_creator") is None
+        self.prior_lr_factor = prior_lr_factor
+        super().__init__(
+            module,
+            lr=lr,
+            weight_decay=weight_decay,
+            eps=eps,
+            n_epochs_kl_warmup=n_epochs_kl_warmup,
+            optimizer="AdamW" if self._fused else optimizer,
+            **kwargs,
+        )
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser and, if asked for, its scheduler."""
+        if not self._fused:
+            return super().configure_optimizers()
+        groups: dict[str, list[torch.nn.Parameter]] = {"decay": [], "plain": [], "prior": []}
+        for name, parameter in self.module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if name.startswith("prior."):
+                groups["prior"].append(parameter)
+            elif any(part in name for part in _NO_DECAY):
+                groups["plain"].append(parameter)
+            else:
+                groups["decay"].append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": groups["decay"]},
+                {"params": groups["plain"], "weight_decay": 0.0},
+                {
+                    "params": groups["prior"],
+                    "weight_decay": 0.0,
+                    "lr": self.lr * self.prior_lr_factor,
+                },
+            ],
+            lr=self.lr,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+        if not self.reduce_lr_on_plateau:
+            return {"optimizer": optimizer}
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer,
+            patience=self.lr_patience,
+            factor=self.lr_factor,
+            threshold=self.lr_threshold,
+            min_lr=self.lr_min,
+            threshold_mode="abs",
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "monitor": self.lr_scheduler_metric},
+        }
+
+
+def check_plan_kwargs(
+    plan_class: type[TrainingPlan], plan_kwargs: dict[str, Any], loss: Any
+) -> None:
+    """Raise on arguments that neither the plan nor the loss knows.
+
+    scvi-tools hands unknown ones to the loss, where they fail in the first step.
+
+    Raises
+    ------
+    TypeError
+        If an argument is unknown.
+    """
+    known: set[str] = set(inspect.signature(loss).parameters)
+    for cls in plan_class.__mro__:
+        if "__init__" in vars(cls) and issubclass(cls, TrainingPlan):
+            known |= set(inspect.signature(cls.__init__).parameters)
+    known -= {"self", "module", "kwargs", "loss_kwargs", "tensors"}
+    known -= {"inference_outputs", "generative_outputs"}
+    unknown = sorted(set(plan_kwargs) - known)
+    if unknown:
+        msg = (
+            f"plan_kwargs holds {', '.join(map(repr, unknown))}, which {plan_class.__name__} does "
+            f"not know. It takes: {', '.join(sorted(known))}."
+        )
+        raise TypeError(msg)

@@ -1,0 +1,201 @@
+"""The stages of MultiViewModel's training: warm-up, mixture, cycle; and when to stop."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from atacvi.priors import fit_mixture, warn_on_collapse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning.pytorch import LightningModule, Trainer
+
+logger = logging.getLogger(__name__)
+
+_MONITOR = "elbo_validation"
+
+
+@dataclass(frozen=True)
+class StageSchedule:
+    """Epochs at which the stages begin, and the patience of early stopping.
+
+    Parameters
+    ----------
+    mixture_start
+        Epoch before which the prior is N(0, I) and at which the mixture is fitted to the joint
+        latent; ``None`` never.
+    cycle_start
+        First epoch of the cycle term; ``None`` never.
+    cycle_ramp
+        Epochs over which its weight rises linearly.
+    cycle_weight
+        Its final weight.
+    patience
+        Epochs without improvement of the held-out ELBO that end a stage; ``None`` never.
+    min_delta
+        Improvement that counts, in nats per cell.
+    """
+
+    mixture_start: int | None
+    cycle_start: int | None
+    cycle_ramp: int = 10
+    cycle_weight: float = 1.0
+    patience: int | None = None
+    min_delta: float = 0.0
+
+
+class MultiViewStages(Callback):
+    """Move the module through its stages; keep its best weights and stop on the held-out ELBO.
+
+    A plateau in the warm-up begins the mixture; a plateau after that ends the training. The best
+    weights of the last stage are put back at the end, so that what a user gets is not what
+    overfitting left.
+
+    Parameters
+    ----------
+    schedule
+        When stages begin.
+    get_latent
+        Function that returns the joint latent means of the training cells, (cells, n_latent).
+    labels
+        Label of each training cell in the same order, where the mixture starts from labels.
+    n_clusters
+        Number of components; ``None`` chooses by Leiden clustering of the latent.
+    restore_best
+        Whether to put the best weights back.
+    random_state
+        Seed of the fit of the mixture.
+    """
+
+    def __init__(
+        self,
+        schedule: StageSchedule,
+        get_latent: Callable[[], np.ndarray],
+        labels: Callable[[], np.ndarray] | None = None,
+        n_clusters: int | None = None,
+        *,
+        restore_best: bool = True,
+        random_state: int = 0,
+    ) -> None:
+        self.schedule = schedule
+        self.get_latent, self.labels = get_latent, labels
+        self.n_clusters, self.random_state = n_clusters, random_state
+        self.restore_best = restore_best
+        self.borders: dict[str, int] = {}
+        self.best = float("inf")
+        self.best_state: dict[str, torch.Tensor] | None = None
+        self.waited = 0
+
+    # Lightning stores this with a checkpoint, and gives it back when training resumes.
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to know."""
+        keys = ("borders", "best", "best_state", "waited", "n_clusters")
+        return {key: getattr(self, key) for key in keys}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of a stopped run."""
+        for key, value in state_dict.items():
+            setattr(self, key, value)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the stages that are due."""
+        epoch, schedule = trainer.current_epoch, self.schedule
+        module = pl_module.module
+        if not module.mixture_active and schedule.mixture_start is not None:
+            plateau = schedule.patience is not None and self.waited >= schedule.patience
+            if epoch >= schedule.mixture_start or plateau:
+                self._begin_mixture(trainer, module, epoch)
+        if schedule.cycle_start is not None and epoch >= schedule.cycle_start:
+            self.borders.setdefault("cycle", epoch)
+            progress = (epoch - self.borders["cycle"] + 1) / max(1, schedule.cycle_ramp)
+            module.cycle_weight = schedule.cycle_weight * min(1.0, progress)
+
+    def _begin_mixture(self, trainer: Trainer, module: Any, epoch: int) -> None:
+        latent = self.get_latent()
+        fit = (
+            fit_mixture(
+                latent,
+                "leiden" if self.n_clusters is None else "gmm",
+                self.n_clusters,
+                random_state=self.random_state,
+            )
+            if self.labels is None
+            else self._fit_labels(latent)
+        )
+        if len(fit.weights) != module.n_clusters:
+            module.resize_mixture(len(fit.weights))
+        module.prior.initialize(fit.means, fit.variances, fit.weights)
+        module.mixture_active.fill_(True)
+        self.n_clusters = len(fit.weights)
+        logger.info("Epoch %d: the prior is a mixture of %d components.", epoch, self.n_clusters)
+        # The new parameters must be known to the optimiser.
+        trainer.strategy.setup_optimizers(trainer)
+        self.borders["mixture"] = epoch
+        self._forget_best()
+
+    def _fit_labels(self, latent: np.ndarray) -> Any:
+        from atacvi.priors._initialization import moments_by_label
+
+        assert self.labels is not None
+        labels = self.labels()
+        known = labels >= 0
+        return moments_by_label(latent[known], labels[known])
+
+    def _forget_best(self) -> None:
+        self.best, self.best_state, self.waited = float("inf"), None, 0
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note improvements, and stop where there are none."""
+        if trainer.sanity_checking or _MONITOR not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[_MONITOR])
+        if not np.isfinite(value):
+            return
+        if value < self.best - self.schedule.min_delta:
+            self.best, self.waited = value, 0
+            if self.restore_best:
+                state = pl_module.module.state_dict()
+                self.best_state = {k: v.detach().clone() for k, v in state.items()}
+            return
+        self.waited += 1
+        patience = self.schedule.patience
+        last_stage = pl_module.module.mixture_active or self.schedule.mixture_start is None
+        if patience is not None and last_stage and self.waited >= patience:
+            logger.info("No better held-out ELBO in %d epochs: training ends.", patience)
+            trainer.should_stop = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the best weights back and look for a collapse of the mixture."""
+        module = pl_module.module
+        if self.restore_best and self.best_state is not None:
+            module.load_state_dict(self.best_state)
+        self.best_state = None
+        if module.mixture_active:
+            module.eval()
+            latent = torch.as_tensor(self.get_latent(), device=module.prior.means.device)
+            with torch.no_grad():
+                warn_on_collapse(module.prior.responsibilities(latent.float()))
+
+
+class StopOnNonFinite(Callback):
+    """Stop with a message that names stage, epoch and step when the loss is not finite."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        """Check the loss of the step."""
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if loss is not None and not torch.isfinite(loss).all():
+            msg = (
+                f"The loss is {float(loss)} at epoch {trainer.current_epoch}, step "
+                f"{trainer.global_step}. Lower the learning rate (plan_kwargs={{'lr': 3e-4}}), "
+                "train in full precision, or check the counts for extreme values."
+            )
+            raise FloatingPointError(msg)

@@ -1,0 +1,138 @@
+"""Starting values from the training cells: statistics of the inputs, offsets, peak embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from lightning.pytorch.callbacks import Callback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning.pytorch import LightningModule, Trainer
+
+# Statistics of this many cells are as good as those of all, and bound time and memory.
+_MAX_CELLS = 20_000
+_MAX_CELLS_SPECTRAL = 4_000
+
+
+class StartFromData(Callback):
+    """Set the module's starting values from the training cells, before the first step.
+
+    Parameters
+    ----------
+    get_counts
+        Function of sorted cell indices that returns the counts (rna, atac) of those cells as CSR.
+    random_state
+        Seed of the choice of cells and of the decomposition.
+    """
+
+    def __init__(
+        self, get_counts: Callable[[np.ndarray], tuple[Any, Any]], random_state: int = 0
+    ) -> None:
+        self.get_counts = get_counts
+        self.random_state = random_state
+        self.done = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether the start lies behind."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of a stopped run."""
+        self.done = state_dict["done"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the starting values, once."""
+        if self.done or trainer.ckpt_path is not None:
+            return
+        rng = np.random.default_rng(self.random_state)
+        cells = np.asarray(trainer.datamodule.train_idx)  # type: ignore[attr-defined]
+        if len(cells) > _MAX_CELLS:
+            cells = rng.choice(cells, _MAX_CELLS, replace=False)
+        rna, atac = self.get_counts(np.sort(cells))
+        start_rna(pl_module.module, rna)
+        start_atac(pl_module.module, atac, rng)
+        self.done = True
+
+
+@torch.no_grad()
+def start_rna(module: Any, counts: sp.csr_matrix) -> None:
+    """Set input statistics and offsets of expression."""
+    depth = np.asarray(counts.sum(1)).ravel()
+    present = depth > 0
+    counts, depth = counts[present].astype(np.float64), depth[present]
+    if len(depth) == 0:
+        return
+    median = float(np.median(depth))
+    total = np.asarray(counts.sum(0)).ravel()
+    logged = counts.copy()
+    logged.data = np.log1p(counts.data * np.repeat(median / depth, np.diff(counts.indptr)))
+    mean = np.asarray(logged.mean(0)).ravel()
+    square = np.asarray(logged.multiply(logged).mean(0)).ravel()
+    deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
+    module.rna_encoder.set_statistics(median, torch.as_tensor(mean), torch.as_tensor(deviation))
+    # Half a count for each gene keeps the offset of an unseen gene finite.
+    module.rna_head.offset.copy_(torch.as_tensor(np.log((total + 0.5) / (total.sum() + 0.5))))
+
+
+@torch.no_grad()
+def start_atac(module: Any, counts: sp.csr_matrix, rng: np.random.Generator) -> None:
+    """Set input statistics, offsets and embeddings of peaks."""
+    depth = np.asarray(counts.sum(1)).ravel()
+    counts, depth = counts[depth > 0], depth[depth > 0]
+    n_cells = len(depth)
+    if n_cells == 0:
+        return
+    module.atac_median_depth.fill_(float(np.median(depth)))
+    total = np.asarray(counts.sum(0)).ravel().astype(np.float64)
+    n_open = np.asarray((counts > 0).sum(0)).ravel()
+    idf = np.log1p(n_cells / (1.0 + n_open))
+    module.atac_encoder.set_statistics(torch.as_tensor(idf))
+    module.atac_head.offset.copy_(torch.as_tensor(np.log((total + 0.5) / (total.sum() + 0.5))))
+    if n_cells > _MAX_CELLS_SPECTRAL:
+        counts = counts[np.sort(rng.choice(n_cells, _MAX_CELLS_SPECTRAL, replace=False))]
+    table = spectral_peak_embeddings(counts, idf, module.peak_table.shape[1], rng)
+    module.peak_table.copy_(torch.as_tensor(table))
+
+
+def spectral_peak_embeddings(
+    counts: sp.csr_matrix, idf: np.ndarray, width: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return embeddings of peaks that put co-accessible peaks side by side.
+
+    They are the leading right singular vectors of the weighted, normalised accessibility of the
+    cells, so that the first layer of the encoder starts as a latent semantic indexing.
+
+    Parameters
+    ----------
+    counts
+        Counts of some cells, shape (cells, peaks).
+    idf
+        Weight of each peak.
+    width
+        Number of dimensions.
+    rng
+        Generator.
+
+    Returns
+    -------
+    float32 of shape (peaks, width), of unit mean square.
+    """
+    from sklearn.preprocessing import normalize
+    from sklearn.utils.extmath import randomized_svd
+
+    weighted = counts.astype(np.float32)
+    weighted.data = idf.astype(np.float32)[weighted.indices]
+    weighted = normalize(weighted, copy=False)
+    n_spectral = max(1, min(width // 2, *(n - 1 for n in weighted.shape)))
+    seed = int(rng.integers(2**31 - 1))
+    vectors = randomized_svd(weighted, n_spectral, n_iter=3, random_state=seed)[2].T
+    # Unit mean square per dimension; what is left starts at random, small.
+    vectors = vectors / np.sqrt((vectors**2).mean(0, keepdims=True)).clip(1e-12)
+    table = 0.1 * rng.standard_normal((counts.shape[1], width))
+    table[:, :n_spectral] = vectors.clip(-10.0, 10.0)
+    return (table / width**0.5).astype(np.float32)
