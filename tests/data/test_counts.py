@@ -98,6 +98,12 @@ def test_fractions_pass_where_they_are_wanted(counts):
         check(counts / 2 - 10, integer=False)
 
 
+def test_negative_values_pass_where_they_are_wanted(counts):
+    check(counts - 10.5, integer=False, allow_negative=True)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        check(counts - np.inf, integer=False, allow_negative=True)
+
+
 @pytest.mark.parametrize("kind", [sp.csr_array, sp.csc_array, sp.coo_matrix, sp.lil_matrix])
 def test_types_that_cannot_be_loaded_are_refused_with_the_conversion(counts, kind):
     with pytest.raises(TypeError, match=rf"{kind.__name__}.*atacvi\.data\.to_csr_matrix"):

@@ -57,6 +57,14 @@ def test_bad_values_in_either_modality(parts, make_mdata, modality, value):
         validate_multiome(make_mdata(parts))
 
 
+def test_slow_rows_are_warned_about(parts, make_mdata, caplog):
+    parts["atac"].X = sp.csc_matrix(parts["atac"].X)
+    with caplog.at_level("WARNING", logger="atacvi.data"):
+        validate_multiome(make_mdata(parts))
+    assert "csc_matrix" in caplog.text
+    assert "to_csr_matrix" in caplog.text
+
+
 def test_bad_values_in_a_layer(parts, make_mdata):
     parts["rna"].layers["counts"].data[0] = np.inf
     mdata = make_mdata(parts)

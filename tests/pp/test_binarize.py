@@ -56,9 +56,9 @@ def test_refuses_a_threshold_that_opens_zeros(threshold):
         pp.binarize(ad.AnnData(sp.csr_matrix(COUNTS)), threshold=threshold)
 
 
-@pytest.mark.parametrize("value", [-1.0, np.nan])
-def test_refuses_bad_values(value):
-    with pytest.raises(ValueError, match="1 values of the matrix"):
+@pytest.mark.parametrize(("value", "kind"), [(-1.0, "negative"), (np.nan, "NaN or infinite")])
+def test_refuses_bad_values(value, kind):
+    with pytest.raises(ValueError, match=f"adata.X holds 1 {kind} value"):
         pp.binarize(ad.AnnData(np.array([[value, 1.0]])))
 
 

@@ -105,6 +105,16 @@ def test_refuses(limits, match):
     assert adata.n_vars == 5
 
 
+def test_refuses_backed_and_missing_matrices(tmp_path):
+    make().write_h5ad(tmp_path / "backed.h5ad")
+    backed = ad.read_h5ad(tmp_path / "backed.h5ad", backed="r")
+    with pytest.raises(TypeError, match="to_memory"):
+        pp.filter_features(backed, min_cells=1)
+    backed.file.close()
+    with pytest.raises(TypeError, match="NoneType.*`layer=`"):
+        pp.filter_features(ad.AnnData(obs=make().obs, var=make().var), min_cells=1)
+
+
 @given(seed=st.integers(0, 2**32 - 1), low=st.integers(0, 6))
 def test_filtering_twice_changes_nothing(seed, low):
     rng = np.random.default_rng(seed)

@@ -29,6 +29,7 @@ def test_equals_the_exact_svd(atac):
     np.testing.assert_allclose(np.abs((atac.varm["LSI"] * right[:5].T).sum(0)), 1, atol=0.01)
 
 
+@pytest.mark.slow  # the import of muon alone takes seconds
 def test_matches_muon(atac):
     muon = pytest.importorskip("muon")
     theirs = atac.copy()

@@ -7,6 +7,7 @@ import pytest
 
 from atacvi.priors import choose_n_components, fit_mixture
 
+
 @pytest.fixture(scope="module")
 def blobs():
     rng = np.random.default_rng(0)
@@ -15,9 +16,7 @@ def blobs():
     return centres[truth] + rng.normal(size=(240, 4)), truth
 
 
-@pytest.mark.parametrize(
-    ("method", "resolution"), [("bic", 1.0), ("leiden", 0.1), ("leiden", 0.5)]
-)
+@pytest.mark.parametrize(("method", "resolution"), [("bic", 1.0), ("leiden", 0.1), ("leiden", 0.5)])
 def test_chooses_the_true_number(blobs, method, resolution):
     chosen = choose_n_components(blobs[0], method, resolution=resolution, max_components=10)
     assert chosen == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from atacvi._compat import layer_names
+from atacvi._compat import layer_names, without_pull
 from atacvi.data.checks import check_modalities, check_names
 
 if TYPE_CHECKING:
@@ -96,8 +95,6 @@ def align_obs(
 def build_mudata(modalities: dict[str, AnnData]) -> MuData:
     """Make a MuData without copying columns of the modalities into its own ``obs`` and ``var``.
 
-    This is the default from mudata 0.4 on; 0.3 has an option for it.
-
     Parameters
     ----------
     modalities
@@ -109,8 +106,7 @@ def build_mudata(modalities: dict[str, AnnData]) -> MuData:
     """
     import mudata
 
-    options = getattr(mudata, "set_options", None)
-    with nullcontext() if options is None else options(pull_on_update=False):
+    with without_pull():
         return mudata.MuData(modalities)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = ["Presence", "check_counts", "check_empty", "count_presence", "to_csr_matrix"]
-
-logger = logging.getLogger(__name__)
 
 _BLOCK_VALUES = 2**22
 _COUNTS_HINT = "use raw counts, e.g. layer='counts'"
@@ -45,6 +42,7 @@ def check_counts(
     obs_names: Sequence[str],
     var_names: Sequence[str],
     integer: bool = True,
+    allow_negative: bool = False,
 ) -> None:
     """Refuse a matrix that does not hold counts.
 
@@ -62,6 +60,8 @@ def check_counts(
         Names of cells and features, for messages.
     integer
         Whether fractional values are refused.
+    allow_negative
+        Let negative values pass: a transformed matrix need only be finite.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def check_counts(
     counts: dict[str, int] = {}
     for offset, block, transposed in iter_blocks(matrix):
         values = block.data if sp.issparse(block) else block
-        for kind, bad in _bad_values(values, integer=integer):
+        for kind, bad in _bad_values(values, integer=integer, allow_negative=allow_negative):
             counts[kind] = counts.get(kind, 0) + int(bad.sum())
             if len(found.setdefault(kind, [])) < N_EXAMPLES:
                 found[kind] += _locate(block, bad, offset, transposed=transposed)
@@ -272,11 +272,6 @@ def check_matrix_type(matrix: Any, name: str) -> None:
     if np.dtype(matrix.dtype).kind not in "buif":
         msg = f"{name} has dtype {matrix.dtype}; counts must be integers or floats"
         raise TypeError(msg)
-    if sp.issparse(matrix) and matrix.format == "csc":
-        logger.warning(
-            "%s is a csc_matrix: its rows are slow to read; atacvi.data.to_csr_matrix converts it",
-            name,
-        )
 
 
 def _check_duplicates(matrix: Any, name: str) -> None:
@@ -326,7 +321,9 @@ def _row_ranges(indptr: np.ndarray) -> Iterator[tuple[int, int]]:
         low = high
 
 
-def _bad_values(values: np.ndarray, *, integer: bool) -> Iterator[tuple[str, np.ndarray]]:
+def _bad_values(
+    values: np.ndarray, *, integer: bool, allow_negative: bool
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each kind of bad value with its mask; cheap reductions decide the usual, clean case."""
     if values.size == 0 or values.dtype.kind in "bu":
         return
@@ -341,7 +338,7 @@ def _bad_values(values: np.ndarray, *, integer: bool) -> Iterator[tuple[str, np.
             fractional = values != np.rint(values)
             if fractional.any():
                 yield "fractional", fractional & (values >= 0)
-    if low < 0:
+    if low < 0 and not allow_negative:
         yield "negative", values < 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 __all__ = ["MultiomePresence", "validate_anndata", "validate_multiome"]
+
+logger = logging.getLogger(__name__)
 
 _LAYERS = ("rna_layer", "atac_layer")
 
@@ -321,6 +324,9 @@ def _check_matrix(
         )
         raise ValueError(msg)
     check_counts(matrix, name, integer=integer, **names)
+    if getattr(matrix, "format", None) == "csc":
+        # every minibatch of a model reads rows
+        logger.warning("%s is a csc_matrix, slow to read; use atacvi.data.to_csr_matrix", name)
     return check_empty(
         matrix,
         name,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from atacvi._compat import without_pull
+
 from . import truth
 from ._arguments import PRESETS, check_arguments, default_median
 from ._genome import make_genome
 from ._modality import simulate_modality
-from ._mudata import without_pull
 from ._programs import (
     PSEUDOTIME_STEPS,
     Tree,

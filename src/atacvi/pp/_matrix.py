@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from atacvi.data import check_counts, get_matrix
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,34 +44,31 @@ def _actual(adata: AnnData) -> AnnData:
     return adata
 
 
-def get_matrix(adata: AnnData, layer: str | None) -> sp.spmatrix | NDArray:
+def checked_matrix(
+    adata: AnnData, layer: str | None, *, allow_negative: bool = False
+) -> sp.spmatrix | NDArray:
     """Give `X` or a layer as a CSR/CSC matrix or a dense array, without copying sound ones.
 
     Sparse arrays become sparse matrices, which the readers and models of this package take.
+    Values that are not finite are refused and, unless allowed, negative ones; fractions pass.
     """
-    if layer is not None and layer not in adata.layers:
-        known = [name for name in adata.layers if name is not None]
-        msg = f"`layer` {layer!r} is not in `adata.layers`, which holds {known}."
-        raise KeyError(msg)
-    matrix = adata.X if layer is None else adata.layers[layer]
-    if matrix is None:
-        msg = "`adata.X` is empty; name the matrix to use with `layer=`."
-        raise ValueError(msg)
+    name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    matrix = get_matrix(adata, layer, "adata")
     if sp.issparse(matrix):
         matrix = sp.csc_matrix(matrix) if matrix.format == "csc" else sp.csr_matrix(matrix)
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()  # an entry stored in two parts is their sum
-        return matrix
-    if isinstance(matrix, np.ndarray):
-        return np.asarray(matrix)
-    if hasattr(matrix, "to_memory"):
-        msg = f"The matrix is backed ({type(matrix).__name__}); load it first with "
-        msg += "`adata = adata.to_memory()`."
+    elif isinstance(matrix, np.ndarray):
+        matrix = np.asarray(matrix)
     else:
-        msg = f"The matrix is a {type(matrix).__name__}; it must be a NumPy array or a SciPy "
-        msg += "sparse matrix."
-    raise TypeError(msg)
+        msg = f"{name} is of type {type(matrix).__name__}; a NumPy array or a SciPy sparse matrix "
+        msg += "is needed. If the file is backed, load it with `adata = adata.to_memory()`; if "
+        msg += "there is no `X`, name the matrix to use with `layer=`."
+        raise TypeError(msg)
+    names = {"obs_names": adata.obs_names, "var_names": adata.var_names}
+    check_counts(matrix, name, integer=False, allow_negative=allow_negative, **names)
+    return matrix
 
 
 def set_matrix(adata: AnnData, matrix: sp.spmatrix | NDArray, key: str | None) -> None:
@@ -83,30 +82,6 @@ def set_matrix(adata: AnnData, matrix: sp.spmatrix | NDArray, key: str | None) -
 def values(matrix: sp.spmatrix | NDArray) -> NDArray:
     """Stored values of a sparse matrix, or all of a dense one, as a flat view."""
     return np.asarray(matrix.data) if sp.issparse(matrix) else matrix.reshape(-1)
-
-
-def check_counts(
-    matrix: sp.spmatrix | NDArray, *, what: str = "the matrix", allow_negative: bool = False
-) -> None:
-    """Refuse non-finite and, unless allowed, negative values, with how many there are."""
-    flat = values(matrix)
-    bad_sign = not_finite = 0
-    floating = np.issubdtype(flat.dtype, np.floating)
-    for start in range(0, flat.size, BLOCK):
-        part = flat[start : start + BLOCK]
-        # NaN is neither below nor above: min and max show it without a temporary.
-        low, high = part.min(), part.max()
-        if floating and not (np.isfinite(low) and np.isfinite(high)):
-            not_finite += int((~np.isfinite(part)).sum())
-        if not allow_negative and not low >= 0:
-            bad_sign += int((part < 0).sum())
-    if not_finite:
-        msg = f"{not_finite} values of {what} are NaN or infinite; replace or remove them first."
-        raise ValueError(msg)
-    if bad_sign:
-        msg = f"{bad_sign} values of {what} are negative; counts are needed. Is this a scaled "
-        msg += "matrix? Name the counts with `layer=`."
-        raise ValueError(msg)
 
 
 def column_sums(matrix: sp.spmatrix | NDArray) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from ._matrix import check_counts, get_matrix, get_modality, set_matrix, values
+from ._matrix import checked_matrix, get_modality, set_matrix, values
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,8 +66,7 @@ def binarize(
         raise ValueError(msg)
     data = data.copy() if copy else data
     adata = get_modality(data, modality)
-    matrix = get_matrix(adata, layer)
-    check_counts(matrix)
+    matrix = checked_matrix(adata, layer)
     set_matrix(adata, _binary(matrix, threshold), layer if key_added is None else key_added)
     return data if copy else None
 

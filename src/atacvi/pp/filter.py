@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from atacvi.datasets._mudata import without_pull
+from atacvi._compat import without_pull
 
-from ._matrix import check_counts, column_sums, get_matrix, get_modality
+from ._matrix import checked_matrix, column_sums, get_modality
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -88,8 +88,7 @@ def filter_features(
     _check_limits(limits)
     data = data.copy() if copy else data
     adata = get_modality(data, modality)
-    counts = get_matrix(adata, layer)
-    check_counts(counts)
+    counts = checked_matrix(adata, layer)
     n_cells, total = _cells_per_feature(counts), column_sums(counts)
     keep = _within(n_cells, min_cells, max_cells) & _within(total, min_counts, None)
     keep &= _within(n_cells / max(1, counts.shape[0]), min_fraction, max_fraction)

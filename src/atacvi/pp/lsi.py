@@ -8,7 +8,7 @@ import numpy as np
 
 from atacvi._constants import OBSM_LSI, UNS_LSI, VARM_LSI
 
-from ._matrix import check_counts, get_matrix, get_modality
+from ._matrix import checked_matrix, get_modality
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -84,14 +84,13 @@ def lsi(
 
     data = data.copy() if copy else data
     adata = get_modality(data, modality)
-    matrix = get_matrix(adata, layer)
+    matrix = checked_matrix(adata, layer, allow_negative=True)
     n_first = int(drop_first)
     largest = min(matrix.shape) - n_first
     if not 1 <= n_comps <= largest:
         msg = f"`n_comps` is {n_comps}; a matrix of {matrix.shape[0]} cells x {matrix.shape[1]} "
         msg += f"features with drop_first={drop_first} gives 1 to {largest} components."
         raise ValueError(msg)
-    check_counts(matrix, what="the TF-IDF matrix", allow_negative=True)
     if not np.issubdtype(matrix.dtype, np.floating):
         matrix = matrix.astype(np.float32)
     left, singular, right = randomized_svd(

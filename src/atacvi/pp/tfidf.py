@@ -10,9 +10,8 @@ import scipy.sparse as sp
 
 from ._matrix import (
     by_row_blocks,
-    check_counts,
+    checked_matrix,
     column_sums,
-    get_matrix,
     get_modality,
     name_some,
     row_sums,
@@ -102,8 +101,7 @@ def tfidf(
         raise ValueError(msg)
     data = data.copy() if copy else data
     adata = get_modality(data, modality)
-    counts = get_matrix(adata, layer)
-    check_counts(counts)
+    counts = checked_matrix(adata, layer)
     cell_total = row_sums(counts)
     _warn_empty(cell_total, adata.obs_names, "cells")
     idf = _idf(counts, adata) if idf is None else _given_idf(idf, adata.n_vars)
