@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class ClusterGatedTrunk(nn.Module):
@@ -69,12 +70,18 @@ class ExpressionHead(nn.Module):
 
     def forward(self, z: Tensor, covariates: Tensor, trunk: Tensor) -> Tensor:
         """Return log fractions that sum to one over genes, shape (cells, genes)."""
-        logits = self.offset + self.correction(trunk)
+        return torch.log_softmax(self.logits(z, covariates, trunk).float(), dim=-1)
+
+    def logits(
+        self, z: Tensor, covariates: Tensor, trunk: Tensor, genes: slice = slice(None)
+    ) -> Tensor:
+        """Return log fractions up to a constant of each cell, shape (cells, genes)."""
+        logits = self.offset[genes] + F.linear(trunk, self.correction.weight[genes])
         if self.loadings is not None:
-            logits = logits + self.loadings(z)
+            logits = logits + F.linear(z, self.loadings.weight[genes])
         if self.covariates is not None:
-            logits = logits + self.covariates(covariates)
-        return torch.log_softmax(logits.float(), dim=-1)
+            logits = logits + F.linear(covariates, self.covariates.weight[genes])
+        return logits
 
 
 class PeakHead(nn.Module):
