@@ -53,13 +53,13 @@ def palette(n_categories: int) -> list[str]:
 
     colours = []
     for i in range(n_categories):
-        rgb = to_rgb(_MANY[i % len(_MANY)])
+        rgb: tuple[float, ...] = to_rgb(_MANY[i % len(_MANY)])
         turn = i // len(_MANY)
         if turn % 3 == 1:
             rgb = tuple(0.6 * part for part in rgb)
         elif turn % 3 == 2:
             rgb = tuple(0.5 + 0.5 * part for part in rgb)
-        colours.append(to_hex(rgb))
+        colours.append(to_hex((rgb[0], rgb[1], rgb[2])))
     return colours
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -154,7 +154,7 @@ def _draw(
     legend: str,
 ) -> None:
     # Points are drawn as pixels in vector formats: 10,000 paths make a file no viewer likes.
-    style = {"s": area, "linewidths": 0, "rasterized": True}
+    style: dict[str, Any] = {"s": area, "linewidths": 0, "rasterized": True}
     if values is None:
         ax.scatter(points[:, 0], points[:, 1], color="#56606b", **style)
     elif is_categorical(values):
@@ -230,7 +230,7 @@ def _draw_numbers(
     ax.scatter(points[~known, 0], points[~known, 1], color=MISSING, **style)
     # High values on top: of a sparse feature the few positive cells are what one looks for.
     order = np.flatnonzero(known)[np.argsort(values[known], kind="stable")]
-    limits = {}
+    limits: dict[str, Any] = {}
     if known.any():
         # A few extreme cells must not flatten the scale of all others.
         low, high = np.quantile(values[known], [0.0, 0.995])

@@ -47,7 +47,7 @@ def mixture_weights(model: Any, ax: Axes | None = None) -> Axes:
     >>> atacvi.pl.mixture_weights(model).get_xlabel()
     'component'
     """
-    prior = getattr(getattr(model, "module", None), "prior", None)
+    prior: Any = getattr(getattr(model, "module", None), "prior", None)
     if not hasattr(prior, "weights") or not hasattr(model, "get_cluster_probabilities"):
         msg = (
             f"{type(model).__name__} has no mixture prior; pass a trained MultiViewModel, or draw "
@@ -55,7 +55,7 @@ def mixture_weights(model: Any, ax: Axes | None = None) -> Axes:
         )
         raise TypeError(msg)
     probabilities = model.get_cluster_probabilities()
-    weights = np.asarray(prior.weights.detach().cpu(), dtype=float)
+    weights = np.asarray(prior.weights.detach().cpu(), dtype=np.float64)
     shares = probabilities.to_numpy().mean(axis=0)
     ax = new_axes(ax, (max(4.5, 0.26 * len(weights) + 2.0), 3.2))
     positions = np.arange(len(weights))

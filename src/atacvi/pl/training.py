@@ -126,6 +126,8 @@ def _panels(n_panels: int) -> NDArray[np.object_]:
 
 
 def _draw(ax: Axes, history: Mapping[str, pd.DataFrame], term: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     blue, orange = palette(2)
     styles = {_TRAIN: ("training cells", blue, "-"), _HELD_OUT: ("held-out cells", orange, "--")}
     drawn = []
@@ -139,7 +141,7 @@ def _draw(ax: Axes, history: Mapping[str, pd.DataFrame], term: str) -> None:
     _limit(ax, np.concatenate(drawn))
     ax.set_title(term.replace("_", " "), loc="left")
     ax.set(xlabel="epoch", ylabel="loss per cell")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     bare(ax)
 
 
