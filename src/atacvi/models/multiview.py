@@ -15,9 +15,11 @@ from scvi.train import TrainRunner
 
 from atacvi._constants import ATAC_X_KEY, LABELS_KEY, X_KEY
 from atacvi.data import feature_modalities, validate_anndata, validate_multiome
+from atacvi.models._differential import DifferentialMixin
 from atacvi.models._evaluation import EvaluationMixin
 from atacvi.models._imputation import ImputationMixin
 from atacvi.models._presets import model_defaults, training_defaults
+from atacvi.models._query import QueryMixin
 from atacvi.models._representation import RepresentationMixin
 from atacvi.models._setup import (
     anndata_fields,
@@ -30,6 +32,7 @@ from atacvi.models._setup import (
 from atacvi.modules import MultiViewModule
 from atacvi.training import (
     CheckpointEachEpoch,
+    LearnNewColumns,
     MultiViewStages,
     MultiViewTrainingPlan,
     StageSchedule,
@@ -51,7 +54,14 @@ logger = logging.getLogger(__name__)
 _DEFAULT_MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
 
 
-class MultiViewModel(RepresentationMixin, ImputationMixin, EvaluationMixin, BaseModelClass):
+class MultiViewModel(
+    RepresentationMixin,
+    ImputationMixin,
+    DifferentialMixin,
+    EvaluationMixin,
+    QueryMixin,
+    BaseModelClass,
+):
     """Joint model of paired RNA and ATAC with a Gaussian-mixture latent, after scMVP.
 
     Parameters
@@ -404,8 +414,10 @@ class MultiViewModel(RepresentationMixin, ImputationMixin, EvaluationMixin, Base
             StopOnNonFinite(),
             *trainer_kwargs.pop("callbacks", []),
         ]
-        if self.is_trained:
+        if self.is_trained or self._is_query:
             callbacks.pop(0)  # what was learnt is the better start
+        if self._is_query:
+            callbacks.append(LearnNewColumns(self.query_columns_))
         if checkpoint_dir is not None:
             callbacks.append(CheckpointEachEpoch(checkpoint_dir))
         if noted is not None:
@@ -421,6 +433,7 @@ class MultiViewModel(RepresentationMixin, ImputationMixin, EvaluationMixin, Base
             callbacks=callbacks,
             **trainer_kwargs,
         )
+        self.module.train()  # Lightning takes the mode it finds: of a trained model, evaluation
         try:
             runner()
         finally:
@@ -435,10 +448,14 @@ class MultiViewModel(RepresentationMixin, ImputationMixin, EvaluationMixin, Base
         cycle_weight: float | None,
         patience: int | None,
     ) -> StageSchedule:
-        mixture = max(1, round(0.6 * max_epochs)) if mixture_start is None else mixture_start
+        mixture: int | None = max(1, round(0.6 * max_epochs))
+        if mixture_start is not None:
+            mixture = mixture_start
         cycle: int | None = max_epochs // 2 if cycle_start is None else cycle_start
         if self.is_trained and bool(self.module.mixture_active):
             mixture, cycle = 0, 0 if cycle_start is None else cycle_start
+        if self._is_query:  # the prior and the encoders are the reference's
+            mixture, cycle = None, None
         if cycle is not None and cycle < 0:
             cycle = None
         return StageSchedule(
@@ -448,6 +465,11 @@ class MultiViewModel(RepresentationMixin, ImputationMixin, EvaluationMixin, Base
             cycle_weight=1.0 if cycle_weight is None else cycle_weight,
             patience=patience or max(10, max_epochs // 8),
         )
+
+    @property
+    def _is_query(self) -> bool:
+        """Whether `load_query_data` built the model: only new covariate columns are learnt."""
+        return getattr(self, "query_columns_", None) is not None
 
     def _stages(
         self, schedule: StageSchedule, splitter: DataSplitter, *, restore_best: bool

@@ -177,7 +177,7 @@ class MultiViewStages(Callback):
         if self.restore_best and self.best_state is not None:
             module.load_state_dict(self.best_state)
         self.best_state = None
-        if module.mixture_active:
+        if module.mixture_active and self.schedule.mixture_start is not None:
             module.eval()
             latent = torch.as_tensor(self.get_latent(), device=module.prior.means.device)
             with torch.no_grad():
