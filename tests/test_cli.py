@@ -169,6 +169,17 @@ def test_input_that_does_not_hold_paired_counts(change, words, capsys, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["bad.h5mu"]
 
 
+def test_columns_of_a_modality_are_found(tmp_path):
+    from atacvi.report.source import read_source
+
+    def hide(mdata):
+        mdata.obs = mdata.obs[[]]
+
+    source = read_source(_write(tmp_path / "x.h5mu", hide), "batch")
+    assert source.mdata.obs["cell_type"].nunique() == 3
+    assert "batch" in source.mdata.obs
+
+
 def test_unknown_batch_key(capsys, tmp_path, tiny_file):
     arguments = ["demo", "--out", tmp_path / "demo", "--input", tiny_file, "--batch-key", "lane"]
     _refused(capsys, arguments, "'lane'")
@@ -272,7 +283,8 @@ def test_interrupted_run_leaves_nothing(number, code, tmp_path, tiny_file):
     assert any(tmp_path.iterdir())
     time.sleep(0.2)
     run.send_signal(number)
-    _, errors = run.communicate(timeout=60)
+    rest, errors = run.communicate(timeout=60)
+    assert "Exception" not in rest
     assert run.returncode == code, errors
     assert errors.strip().splitlines()[-1] == "atacvi: error: interrupted; nothing was written"
     assert "Traceback" not in errors

@@ -155,7 +155,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         random_state=arguments.seed,
         overwrite=arguments.overwrite,
     )
-    console = Console()
+    # This very stream: what libraries print during the training goes elsewhere.
+    console = Console(file=sys.stdout)
     try:
         with _quiet_libraries():
             folder = run_demo(settings, console)

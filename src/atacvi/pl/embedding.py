@@ -95,7 +95,7 @@ def latent_umap(
     >>> cells = anndata.AnnData(np.ones((30, 2)))
     >>> cells.obsm["X_multiview"] = np.random.default_rng(0).normal(size=(30, 2))
     >>> cells.obs["batch"] = ["a", "b"] * 15
-    >>> latent_umap(cells, color="batch").get_title()
+    >>> latent_umap(cells, color="batch").get_title(loc="left")
     'batch'
     """
     if legend not in ("beside", "on data", "none"):

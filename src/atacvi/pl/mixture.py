@@ -43,7 +43,7 @@ def mixture_weights(model: Any, ax: Axes | None = None) -> Axes:
     >>> mdata = atacvi.datasets.simulate_multiome(100, 60, 200, 3, random_state=0)
     >>> atacvi.MultiViewModel.setup_mudata(mdata)
     >>> model = atacvi.MultiViewModel(mdata, n_clusters=3)
-    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> model.train(max_epochs=3, enable_progress_bar=False)
     >>> atacvi.pl.mixture_weights(model).get_xlabel()
     'component'
     """
@@ -60,7 +60,9 @@ def mixture_weights(model: Any, ax: Axes | None = None) -> Axes:
     ax = new_axes(ax, (max(4.5, 0.26 * len(weights) + 2.0), 3.2))
     positions = np.arange(len(weights))
     ax.bar(positions, weights, color="#9ecae1", label="weight in the prior")
-    ax.plot(positions, shares, "o", ms=5, color="#08519c", label="share of the cells")
+    ax.plot(
+        positions, shares, "o", ms=5, color="#08519c", label="share of the cells", clip_on=False
+    )
     # Perplexity of the shares: the number of equal components with the same entropy.
     present = shares[shares > 0]
     effective = float(np.exp(-(present * np.log(present)).sum()))

@@ -77,7 +77,7 @@ def training_curves(
     for i, (panel, term) in enumerate(zip(axes, chosen, strict=True)):
         _draw(panel, history or {}, term)
         _mark_stages(panel, borders, named=i == 0)
-    axes[0].legend(frameon=False, fontsize="small", loc="upper right")
+    axes[0].legend(frameon=False, fontsize="small", loc="best")
     return axes if ax is None else ax
 
 

@@ -51,6 +51,7 @@ def make_sections(results: Results, pictures: Sequence[Picture], folder: str) ->
         Section("Embedding", [_embedding_text(results)], figures=shown("Embedding")),
         Section(
             "Clusters",
+            _cluster_notes(results),
             tables=[("Marker genes and peaks by cluster", _cluster_table(results))],
             figures=shown("Clusters"),
         ),
@@ -102,6 +103,15 @@ def _embedding_text(results: Results) -> str:
         f"together; the UMAP shows them in two dimensions. {OBS_CLUSTERS} is the most probable "
         "component of the model's mixture, leiden a clustering of the neighbour graph of the latent."
     )
+
+
+def _cluster_notes(results: Results) -> list[str]:
+    if not results.markers.empty:
+        return []
+    return [
+        "The cells form one cluster, or clusters of fewer than 3 cells, so there are no markers. "
+        "More cells or more epochs may separate them."
+    ]
 
 
 def _cluster_table(results: Results) -> pd.DataFrame:

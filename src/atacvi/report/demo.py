@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +18,14 @@ from atacvi.report.folder import check_folder, new_folder
 from atacvi.report.markers import find_markers, impute_markers
 from atacvi.report.progress import Narrator, epoch_callback
 from atacvi.report.scores import leiden_clusters, score_table
-from atacvi.report.source import Source, check_file, read_source, simulated_source
+from atacvi.report.source import TRUTH, Source, check_file, read_source, simulated_source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
 
-#: Column of ``obs`` that is taken for the truth, and the one that Leiden clusters go into
-TRUTH = "cell_type"
+#: Column of ``obs`` that Leiden clusters go into
 LEIDEN = "leiden"
 _STAGES = 6
 
@@ -172,12 +173,14 @@ def _train(source: Source, settings: DemoSettings, news: Any) -> Any:
         msg = f"the data cannot be used: {error.args[0] if error.args else error}"
         raise InputError(msg) from error
     model = MultiViewModel(mdata)
-    model.train(
-        max_epochs=settings.max_epochs,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[epoch_callback(news)],
-    )
+    # scvi-tools prints what ended a training, an interruption too; the caller says it better.
+    with contextlib.redirect_stdout(io.StringIO()):
+        model.train(
+            max_epochs=settings.max_epochs,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[epoch_callback(news)],
+        )
     return model
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Features seen in fewer cells say nothing that a model could learn.
 MIN_CELLS = 5
 MIN_FRACTION = 0.001
+#: Column of ``obs`` that is taken for the truth
+TRUTH = "cell_type"
 #: Fewer cells are too few to train on, and to hold some out.
 FEWEST_CELLS = 50
 
@@ -88,6 +90,7 @@ def read_source(path: Path, batch_key: str | None) -> Source:
         )
         raise InputError(msg)
     layers = {name: _counts_layer(mdata.mod[name]) for name in MODALITIES}
+    _lift(mdata, [TRUTH, *([] if batch_key is None else [batch_key])])
     try:
         validate_multiome(
             mdata,
@@ -145,6 +148,14 @@ def _read(path: Path) -> MuData:
 
 def _counts_layer(adata: AnnData) -> str | None:
     return LAYER_COUNTS if LAYER_COUNTS in layer_names(adata) else None
+
+
+def _lift(mdata: MuData, columns: list[str]) -> None:
+    """Copy columns that only ``obs`` of a modality has to ``obs`` of the whole."""
+    for column in columns:
+        for name in MODALITIES:
+            if column not in mdata.obs and column in mdata.mod[name].obs:
+                mdata.obs[column] = mdata.mod[name].obs[column].reindex(mdata.obs_names)
 
 
 def _keep_seen(mdata: MuData, layers: dict[str, str | None]) -> MuData:
