@@ -44,7 +44,7 @@ def weighted_feature_sum(
         # Stable, so that the order of summation, and the result to the bit, is always the same.
         bags, order = torch.sort(bags, stable=True)
         cols, weights = cols[order], weights[order]
-    sizes = torch.bincount(bags, minlength=n_cells * n_blocks)
+    sizes = torch.bincount(bags, minlength=n_cells if block is None else n_cells * n_blocks)
     offsets = sizes.cumsum(0) - sizes
     summed = F.embedding_bag(cols, table, offsets, mode="sum", per_sample_weights=weights)
     return summed if block is None else summed.view(n_cells, n_blocks, -1)

@@ -69,14 +69,10 @@ class CheckpointEachEpoch(Callback):
         """Add what Lightning does not keep."""
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         split = (datamodule.train_idx, datamodule.val_idx, datamodule.test_idx)
-        history = trainer.logger.experiment.data  # type: ignore[union-attr]
         checkpoint[_KEY] = {
             "n_clusters": pl_module.module.n_clusters,
             "split": [torch.as_tensor(np.asarray(part, dtype=np.int64)) for part in split],
-            "history": {
-                name: (table.index.tolist(), [float(v) for v in table[name]])
-                for name, table in history.items()
-            },
+            "history": _history(trainer),
             "rng": torch.get_rng_state(),
         }
 
@@ -91,7 +87,31 @@ class CheckpointEachEpoch(Callback):
             tables[name] = pd.DataFrame({name: values}, index=pd.Index(index, name="epoch"))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the random state last of all, when nothing else draws any more."""
+        """Set the random state, when the callbacks before the first epoch have drawn."""
         if self._rng is not None:
             torch.set_rng_state(self._rng)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the order of the cells anew: Lightning drew it before the state was set."""
+        if self._rng is not None:
+            iter(trainer.fit_loop._data_fetcher)  # type: ignore[call-overload]
             self._rng = None
+
+
+def _history(trainer: Trainer) -> dict[str, tuple[list[int], list[float]]]:
+    """Return epochs and values of each term, with those of the epoch that ends right now.
+
+    Lightning hands the latter to the logger only after the callbacks.
+    """
+    tables = trainer.logger.experiment.data  # type: ignore[union-attr]
+    history = {
+        name: ([int(epoch) for epoch in table.index], [float(v) for v in table[name]])
+        for name, table in tables.items()
+    }
+    epoch = trainer.current_epoch
+    for name, value in trainer.logged_metrics.items():
+        epochs, values = history.setdefault(name, ([], []))
+        if name != "epoch" and not name.endswith("_step") and epoch not in epochs:
+            epochs.append(epoch)
+            values.append(float(value))
+    return {name: entry for name, entry in history.items() if entry[0]}

@@ -1,0 +1,487 @@
+"""What every model of atacvi must do, run for each way to build one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import scvi
+import torch
+from lightning.pytorch.callbacks import Callback
+
+import atacvi
+from atacvi._compat import without_pull
+from atacvi.data import concat_modalities
+
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
+TINY = {"n_clusters": 3, "n_latent": 5, "n_hidden": 16, "n_embed": 8, "n_tokens": 4}
+N_CELLS, N_QUERY, N_EPOCHS = 120, 40, 4
+
+
+def simulate() -> mudata.MuData:
+    """Cells of three types in two batches; 30 genes and 120 peaks."""
+    with without_pull():
+        return atacvi.datasets.simulate_multiome(
+            N_CELLS + N_QUERY,
+            n_genes=30,
+            n_peaks=120,
+            n_cell_types=3,
+            n_batches=2,
+            median_peaks_per_cell=30,
+            random_state=0,
+        )
+
+
+def as_is(mdata: mudata.MuData) -> mudata.MuData:
+    return mdata.copy()
+
+
+def join(mdata: mudata.MuData) -> Any:
+    adata = concat_modalities(mdata)
+    # Truth of the simulation that only one kind of feature has; not needed here
+    adata.var = adata.var[["modality", "chrom", "start", "end"]]
+    return adata
+
+
+def setup_mudata(data: Any, **kwargs: Any) -> None:
+    atacvi.MultiViewModel.setup_mudata(data, batch_key="batch", **kwargs)
+
+
+def setup_anndata(data: Any) -> None:
+    atacvi.MultiViewModel.setup_anndata(data, batch_key="batch")
+
+
+@dataclass(frozen=True)
+class Builder:
+    """How to build a model."""
+
+    name: str
+    model: type
+    setup: Callable[..., None]
+    convert: Callable[[mudata.MuData], Any] = as_is
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, data: Any) -> Any:
+        scvi.settings.seed = 0
+        return self.model(data, **TINY, **self.arguments)
+
+    def train(self, data: Any, max_epochs: int = N_EPOCHS, **kwargs: Any) -> Any:
+        self.setup(data)
+        model = self.build(data)
+        model.train(max_epochs, batch_size=48, **{**QUIET, **kwargs})
+        return model
+
+
+BUILDERS = [
+    Builder("multiview", atacvi.MultiViewModel, setup_mudata),
+    Builder("multiview-anndata", atacvi.MultiViewModel, setup_anndata, join),
+    Builder("multiview-paper", atacvi.MultiViewModel, setup_mudata, arguments={"preset": "paper"}),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A builder, its data and the model trained on them."""
+
+    builder: Builder
+    data: Any
+    query: Any
+    model: Any
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Tensors of this size take longer on several threads, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=BUILDERS, ids=lambda builder: builder.name)
+def case(request) -> Case:
+    builder = request.param
+    cells = simulate()
+    data = builder.convert(cells[:N_CELLS].copy())
+    query = builder.convert(cells[N_CELLS:].copy())
+    return Case(builder, data, query, builder.train(data))
+
+
+def weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.module.state_dict().items()}
+
+
+def assert_same_weights(one: Any, two: Any) -> None:
+    first, second = weights(one), weights(two)
+    assert set(first) == set(second)
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+GETTERS = {
+    "get_latent_representation": (N_CELLS, 5),
+    "get_cluster_probabilities": (N_CELLS, 3),
+    "get_normalized_expression": (N_CELLS, 30),
+    "get_normalized_accessibility": (N_CELLS, 120),
+}
+
+
+# ---- training -------------------------------------------------------------------------------
+
+
+def test_trained(case):
+    model = case.model
+    assert model.is_trained
+    assert not model.module.training
+    expected = {"train_loss", "elbo_train", "elbo_validation", "kl_weight", "kl_z_train"}
+    expected |= {"reconstruction_rna_train", "reconstruction_atac_validation"}
+    assert expected <= set(model.history)
+    assert len(model.history["elbo_train"]) == N_EPOCHS
+    assert all(np.isfinite(t.to_numpy(dtype=float)).all() for t in model.history.values())
+    cells = np.concatenate([model.train_indices, model.validation_indices])
+    assert sorted(cells) == list(range(N_CELLS))
+
+
+def test_the_mixture_and_the_cycle_begin_in_order(case):
+    stages = case.model.training_stages_
+    assert 0 < stages["mixture"] < N_EPOCHS
+    assert 0 < stages["cycle"] < N_EPOCHS
+
+
+def test_same_seed_same_result_to_the_bit(case):
+    again = case.builder.train(case.data.copy())
+    assert_same_weights(case.model, again)
+    for name, table in case.model.history.items():
+        pd.testing.assert_frame_equal(table, again.history[name])
+    np.testing.assert_array_equal(
+        case.model.get_latent_representation(), again.get_latent_representation()
+    )
+
+
+def test_another_seed_another_result(case):
+    data = case.data.copy()
+    case.builder.setup(data)
+    scvi.settings.seed = 1
+    other = case.builder.model(data, **TINY, **case.builder.arguments)
+    scvi.settings.seed = 0
+    assert not torch.equal(other.module.rna_encoder.table, case.model.module.rna_encoder.table)
+
+
+class NoteMode(Callback):
+    """Notes whether the module is in training mode."""
+
+    def __init__(self) -> None:
+        self.training: list[bool] = []
+
+    def on_train_batch_start(self, trainer, pl_module, *args):
+        self.training.append(pl_module.module.training)
+
+
+def test_training_goes_on_where_it_ended(case):
+    model = case.builder.train(case.data.copy(), 2)
+    before, noted = weights(model), NoteMode()
+    model.train(1, batch_size=48, callbacks=[noted], **QUIET)
+    assert len(model.history["elbo_train"]) == 3
+    assert not torch.equal(before["peak_table"], model.module.peak_table)
+    assert all(noted.training)
+    reconstruction = model.history["reconstruction_loss_train"].to_numpy(dtype=float).ravel()
+    assert reconstruction[2] < reconstruction[0] + 5
+
+
+def test_unknown_plan_argument(case):
+    with pytest.raises(TypeError, match=r"'learning_rate'.*It takes: .*lr"):
+        case.builder.train(case.data.copy(), 1, plan_kwargs={"learning_rate": 0.1})
+
+
+def test_plan_arguments_take_effect(case):
+    data = case.data.copy()
+    model = case.builder.train(data, 1, plan_kwargs={"lr": 0.0, "weight_decay": 0.0})
+    before = weights(model)
+    model.train(1, batch_size=48, plan_kwargs={"lr": 0.0, "weight_decay": 0.0}, **QUIET)
+    trained = {name for name, _ in model.module.named_parameters()}
+    changed = {n for n, v in weights(model).items() if not torch.equal(v, before[n])}
+    assert not {n for n in changed & trained if not n.startswith("prior.")}
+
+
+class Poison(Callback):
+    """Makes a weight infinite after the first step."""
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        with torch.no_grad():
+            pl_module.module.rna_head.offset.fill_(float("nan"))
+
+
+def test_a_loss_that_is_not_finite_stops_training(case):
+    with pytest.raises(FloatingPointError, match=r"epoch 0, step \d+.*learning rate"):
+        case.builder.train(case.data.copy(), 2, callbacks=[Poison()])
+
+
+# ---- getters --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("getter", GETTERS)
+def test_shapes_and_twice_the_same(case, getter):
+    first = getattr(case.model, getter)()
+    assert first.shape == GETTERS[getter]
+    values = np.asarray(first)
+    assert np.isfinite(values).all()
+    np.testing.assert_array_equal(values, np.asarray(getattr(case.model, getter)()))
+    if isinstance(first, pd.DataFrame):
+        assert list(first.index) == list(case.data.obs_names)
+
+
+@pytest.mark.parametrize("getter", GETTERS)
+def test_indices_and_batch_size(case, getter):
+    get = getattr(case.model, getter)
+    everything = np.asarray(get())
+    chosen = np.array([7, 3, 99])
+    np.testing.assert_allclose(
+        np.asarray(get(indices=chosen)), everything[chosen], rtol=2e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(np.asarray(get(batch_size=7)), everything, rtol=2e-4, atol=1e-5)
+    with pytest.raises(IndexError, match=f"0 ... {N_CELLS - 1}"):
+        get(indices=[N_CELLS])
+
+
+@pytest.mark.parametrize("modality", ["joint", "rna", "atac"])
+def test_latent_of_each_modality(case, modality):
+    mean, variance = case.model.get_latent_representation(modality=modality, return_dist=True)
+    assert mean.shape == variance.shape == (N_CELLS, 5)
+    assert (variance > 0).all()
+    expression = case.model.get_normalized_expression(from_modality=modality)
+    np.testing.assert_allclose(expression.sum(1), 1.0, rtol=1e-4)
+    with pytest.raises(ValueError, match="choose one of joint, rna, atac"):
+        case.model.get_latent_representation(modality="protein")
+
+
+def test_probabilities_and_clusters(case):
+    table = case.model.get_cluster_probabilities()
+    np.testing.assert_allclose(table.sum(1), 1.0, rtol=1e-5)
+    clusters = case.model.predict_clusters()
+    assert clusters.dtype == "category"
+    assert (clusters.astype(str).to_numpy() == table.to_numpy().argmax(1).astype(str)).all()
+
+
+def test_library_scales_the_means_exactly(case):
+    for getter in ("get_normalized_expression", "get_normalized_accessibility"):
+        get = getattr(case.model, getter)
+        one, many = get(library_size=1), get(library_size=1024)  # a power of two: exact
+        np.testing.assert_array_equal(one * 1024, many)
+
+
+def test_features_asked_for_equal_the_whole(case):
+    model = case.model
+    regions = list(model.region_names[[5, 100, 3]])
+    whole = model.get_normalized_accessibility()
+    part = model.get_normalized_accessibility(region_list=regions)
+    assert list(part.columns) == regions
+    np.testing.assert_allclose(part, whole[regions], rtol=1e-5)
+    genes = list(model.gene_names[[4, 1]])
+    pd.testing.assert_frame_equal(
+        model.get_normalized_expression(gene_list=genes),
+        model.get_normalized_expression()[genes],
+    )
+    with pytest.raises(KeyError, match="'chrX:1-2'"):
+        model.get_normalized_accessibility(region_list=["chrX:1-2"])
+
+
+def test_sparse_and_zarr_output(case, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    dense = case.model.get_normalized_accessibility(return_numpy=True)
+    threshold = float(np.median(dense))
+    sparse = case.model.get_normalized_accessibility(threshold=threshold)
+    assert isinstance(sparse, sp.csr_matrix)
+    np.testing.assert_allclose(sparse.toarray(), np.where(dense < threshold, 0, dense))
+    path = case.model.get_normalized_accessibility(output=tmp_path / "out.zarr", batch_size=50)
+    np.testing.assert_allclose(zarr.open_array(str(path), mode="r")[:], dense, rtol=1e-5)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
+    with pytest.raises(ValueError, match="exists"):
+        case.model.get_normalized_accessibility(output=path)
+
+
+def test_scores_do_not_depend_on_batches_and_order(case):
+    errors = []
+    for batch_size in (8, 50):
+        torch.manual_seed(0)
+        terms = case.model.get_reconstruction_error(batch_size=batch_size, return_mean=False)
+        assert all(value.shape == (N_CELLS,) for value in terms.values())
+        errors.append(terms)
+    mean = case.model.get_latent_representation()
+    order = np.random.default_rng(0).permutation(N_CELLS)
+    shuffled = case.data[order].copy()
+    np.testing.assert_allclose(
+        case.model.get_latent_representation(shuffled), mean[order], rtol=1e-4, atol=1e-5
+    )
+    assert float(case.model.get_elbo()) < 0
+    assert np.isfinite(case.model.get_marginal_ll(n_mc_samples=3))
+
+
+def test_loss_per_cell_does_not_depend_on_the_batch(case):
+    """At the posterior mean, each cell's terms are the same whichever cells stand beside it."""
+    model, module = case.model, case.model.module
+    found = []
+    for batch_size in (N_CELLS, 7):
+        terms = []
+        for _, tensors in model._minibatches(model.adata, np.arange(N_CELLS), batch_size):
+            with torch.inference_mode():
+                out = module.inference(module.read_batch(tensors))
+                out["z"] = out["qz"].loc
+                generated = module.generative(**module._get_generative_input(tensors, out))
+                losses = module.loss(tensors, out, generated)
+            terms.append(sum([*losses.reconstruction_loss.values(), *losses.kl_local.values()]))
+        found.append(torch.cat(terms))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-3)
+
+
+def test_posterior_predictive_sample(case):
+    draws = case.model.posterior_predictive_sample(n_samples=2, indices=[0, 5])
+    assert draws["rna"][0].shape == (2, 30)
+    assert draws["atac"][1].shape == (2, 120)
+    assert draws["atac"][0].data.min(initial=1) >= 0
+
+
+def test_comparisons(case):
+    options = {"idx1": np.arange(20), "idx2": np.arange(30, 60), "n_samples_overall": 50}
+    assert len(case.model.differential_expression(**options, silent=True)) == 30
+    assert len(case.model.differential_accessibility(**options, silent=True)) == 120
+
+
+def test_an_untrained_model_is_refused(case):
+    data = case.data.copy()
+    case.builder.setup(data)
+    model = case.builder.build(data)
+    for getter in GETTERS:
+        with pytest.raises(RuntimeError, match="[Tt]rain"):
+            getattr(model, getter)()
+    with pytest.raises(RuntimeError, match="[Tt]rain"):
+        model.differential_accessibility(idx1=[0])
+
+
+# ---- saving, loading, queries ---------------------------------------------------------------
+
+
+def test_save_and_load(case, tmp_path):
+    case.model.save(str(tmp_path / "model"))
+    loaded = case.builder.model.load(str(tmp_path / "model"), case.data.copy(), accelerator="cpu")
+    assert_same_weights(case.model, loaded)
+    for getter in GETTERS:
+        np.testing.assert_array_equal(
+            np.asarray(getattr(case.model, getter)()), np.asarray(getattr(loaded, getter)())
+        )
+    assert set(loaded.history) == set(case.model.history)
+
+
+def test_load_without_data_and_use_on_new_data(case, tmp_path):
+    case.model.save(str(tmp_path / "model"))
+    loaded = case.builder.model.load(str(tmp_path / "model"), adata=False, accelerator="cpu")
+    np.testing.assert_array_equal(
+        loaded.get_latent_representation(case.query.copy()),
+        case.model.get_latent_representation(case.query.copy()),
+    )
+
+
+def test_save_with_data(case, tmp_path):
+    case.model.save(str(tmp_path / "model"), save_anndata=True)
+    loaded = case.builder.model.load(str(tmp_path / "model"), accelerator="cpu")
+    np.testing.assert_array_equal(
+        loaded.get_latent_representation(), case.model.get_latent_representation()
+    )
+
+
+def test_query_with_a_new_batch(case):
+    query = case.query.copy()
+    query.obs["batch"] = "new"
+    mapped = case.builder.model.load_query_data(query, case.model)
+    mapped.train(1, **QUIET)
+    assert mapped.get_latent_representation().shape == (N_QUERY, 5)
+    name = "trunk.covariates.weight"
+    assert torch.equal(weights(mapped)[name][:, :2], weights(case.model)[name])
+
+
+# ---- stopping and resuming ------------------------------------------------------------------
+
+
+class StopAfter(Callback):
+    """Interrupts training at the end of an epoch, as Ctrl-C does."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(case, tmp_path):
+    for stop in (1, 3):  # before and after the mixture
+        folder = tmp_path / str(stop)
+        data = case.data.copy()
+        case.builder.setup(data)
+        stopped = case.builder.build(data)
+        try:
+            stopped.train(
+                N_EPOCHS,
+                batch_size=48,
+                checkpoint_dir=str(folder),
+                callbacks=[StopAfter(stop)],
+                **QUIET,
+            )
+        except (KeyboardInterrupt, SystemExit):
+            pass
+        assert [p.name for p in folder.iterdir()] == ["last.ckpt"]
+        resumed = case.builder.build(data)
+        resumed.train(N_EPOCHS, batch_size=48, checkpoint_dir=str(folder), resume=True, **QUIET)
+        assert_same_weights(case.model, resumed)
+        assert len(resumed.history["elbo_train"]) == N_EPOCHS
+        pd.testing.assert_frame_equal(
+            resumed.history["elbo_train"], case.model.history["elbo_train"], check_dtype=False
+        )
+
+
+def test_resume_needs_a_folder(case):
+    with pytest.raises(ValueError, match="checkpoint_dir"):
+        case.builder.train(case.data.copy(), 1, resume=True)
+
+
+# ---- kinds of data --------------------------------------------------------------------------
+
+
+def test_mosaic_data():
+    """Cells that lack a modality take part, and lie where their other modality puts them."""
+    data = simulate()[:N_CELLS].copy()
+    for name, cells in (("rna", slice(0, 20)), ("atac", slice(20, 40))):
+        counts = sp.lil_matrix(data[name].X)
+        counts[cells] = 0
+        data[name].X = sp.csr_matrix(counts)
+    with pytest.raises(ValueError, match="allow_missing"):
+        setup_mudata(data)
+    seen = [np.asarray(data[m].X.sum(0)).ravel() > 0 for m in ("rna", "atac")]
+    data = data[:, np.concatenate(seen)].copy()
+    setup_mudata(data, allow_missing=True)
+    model = BUILDERS[0].build(data)
+    model.train(N_EPOCHS, batch_size=48, **QUIET)
+    latent = model.get_latent_representation()
+    np.testing.assert_allclose(
+        latent[:20], model.get_latent_representation(modality="atac")[:20], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        latent[20:40], model.get_latent_representation(modality="rna")[20:40], atol=1e-6
+    )
+    errors = model.get_reconstruction_error(return_mean=False)
+    assert (errors["reconstruction_rna"][:20] == 0).all()
+    assert (errors["reconstruction_atac"][20:40] == 0).all()
+
+
+def test_backed_file(tmp_path: Path):
+    data = simulate()[:N_CELLS].copy()
+    data.write(tmp_path / "data.h5mu")
+    backed = mudata.read_h5mu(tmp_path / "data.h5mu", backed="r")
+    model = BUILDERS[0].train(backed)
+    assert model.get_latent_representation().shape == (N_CELLS, 5)
