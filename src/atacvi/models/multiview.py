@@ -474,12 +474,14 @@ class MultiViewModel(
     def _stages(
         self, schedule: StageSchedule, splitter: DataSplitter, *, restore_best: bool
     ) -> MultiViewStages:
-        def get_latent() -> np.ndarray:
+        def get_latent() -> tuple[np.ndarray, np.ndarray]:
             training = self.module.training
             self.module.eval()
             self.is_trained_, before = True, self.is_trained_
             try:
-                return self.get_latent_representation(indices=np.sort(splitter.train_idx))  # type: ignore[return-value]
+                return self.get_latent_representation(  # type: ignore[return-value]
+                    indices=np.sort(splitter.train_idx), return_dist=True
+                )
             finally:
                 self.is_trained_ = before
                 self.module.train(training)

@@ -49,6 +49,21 @@ def row_sums(x: SparseTarget) -> Tensor:
     return sums.index_add(0, x.rows, x.values).unsqueeze(1)
 
 
+def split_counts(x: SparseTarget, fraction: float) -> tuple[SparseTarget, SparseTarget]:
+    """Split counts at random in two: each count goes to the first part with probability `fraction`.
+
+    Given the rates, the parts of Poisson counts are independent (count splitting: Neufeld et al.,
+    Biostatistics 2024), so that what one part says of the other is signal, not noise.
+    """
+    first = torch.binomial(x.values, torch.full_like(x.values, fraction))
+    return _without_zeros(x, first), _without_zeros(x, x.values - first)
+
+
+def _without_zeros(x: SparseTarget, values: Tensor) -> SparseTarget:
+    keep = values > 0
+    return SparseTarget(x.rows[keep], x.cols[keep], values[keep], x.shape)
+
+
 def encode_covariates(
     tensors: dict[str, Tensor],
     n_batch: int,

@@ -21,6 +21,7 @@ from atacvi.modules._minibatch import (
     read_counts,
     rna_library_size,
     row_sums,
+    split_counts,
 )
 from atacvi.nn import (
     AtacEncoder,
@@ -87,6 +88,12 @@ class MultiViewModule(BaseModuleClass):
     modality_dropout
         Fraction of training cells of which one modality is hidden from the encoder, so that each
         alone learns to stand for both.
+    held_out_fraction
+        Fraction of a cell's counts that the encoder does not see in a training step and that the
+        decoder must predict, so that the latent keeps what generalises; 0 shows and predicts all.
+    loading_precision
+        Precision of the zero-mean Gaussian prior on what z adds to the log-rate of a feature. It
+        shrinks the features of which few counts were seen.
     peaks_per_step
         Number of peaks decoded at each training step; ``None`` chooses.
     rna_weight, atac_weight
@@ -101,6 +108,7 @@ class MultiViewModule(BaseModuleClass):
     peak_columns: Tensor
     mixture_active: Tensor
     atac_median_depth: Tensor
+    n_train: Tensor
 
     def __init__(
         self,
@@ -124,6 +132,8 @@ class MultiViewModule(BaseModuleClass):
         encode_covariates: bool = False,
         dropout_rate: float = 0.1,
         modality_dropout: float = 0.2,
+        held_out_fraction: float = 0.3,
+        loading_precision: float = 100.0,
         peaks_per_step: int | None = None,
         rna_weight: float = 1.0,
         atac_weight: float = 1.0,
@@ -137,8 +147,9 @@ class MultiViewModule(BaseModuleClass):
         self.n_cats_per_cov = tuple(n_cats_per_cov or ())
         self.n_latent, self.n_hidden, self.n_clusters = n_latent, n_hidden, n_clusters
         self.atac_target, self.modality_dropout = atac_target, modality_dropout
+        self.held_out_fraction = held_out_fraction
         self.rna_weight, self.atac_weight = rna_weight, atac_weight
-        self.detach_cycle = detach_cycle
+        self.detach_cycle, self.loading_precision = detach_cycle, loading_precision
         self.peaks_per_step = min(n_peaks, peaks_per_step or PEAKS_PER_STEP)
         self.cycle_weight = 0.0
 
@@ -172,6 +183,7 @@ class MultiViewModule(BaseModuleClass):
         self.standard_prior = StandardNormalPrior(n_latent)
         self.register_buffer("mixture_active", torch.tensor(False))
         self.register_buffer("atac_median_depth", torch.tensor(1e4))
+        self.register_buffer("n_train", torch.tensor(1e4))
         self.register_buffer("gene_columns", gene_columns)
         columns = torch.empty(0, dtype=torch.long) if peak_columns is None else peak_columns
         self.register_buffer("peak_columns", columns)
@@ -226,7 +238,24 @@ class MultiViewModule(BaseModuleClass):
     def _get_inference_input(
         self, tensors: dict[str, Tensor], modality: Modality = "joint", **_: Any
     ) -> dict[str, Any]:
-        return {"batch": self.read_batch(tensors), "modality": modality}
+        batch = self.read_batch(tensors)
+        if not (self.training and self.held_out_fraction > 0):
+            return {"batch": batch, "modality": modality}
+        seen = 1.0 - self.held_out_fraction
+        (rna, rna_rest), (atac, atac_rest) = (
+            split_counts(batch.rna, seen),
+            split_counts(batch.atac, seen),
+        )
+        return {
+            "batch": batch._replace(rna=rna, atac=atac),
+            "modality": modality,
+            "target": batch._replace(
+                rna=rna_rest,
+                atac=atac_rest,
+                rna_depth=batch.rna_depth * self.held_out_fraction,
+                atac_depth=batch.atac_depth * self.held_out_fraction,
+            ),
+        }
 
     def hidden_layers(self, batch: PairedBatch) -> tuple[Tensor, Tensor]:
         """Return the hidden vectors of both modalities, each (cells, n_hidden)."""
@@ -236,7 +265,11 @@ class MultiViewModule(BaseModuleClass):
 
     @auto_move_data
     def inference(
-        self, batch: PairedBatch, modality: Modality = "joint", n_samples: int = 1
+        self,
+        batch: PairedBatch,
+        modality: Modality = "joint",
+        n_samples: int = 1,
+        target: PairedBatch | None = None,
     ) -> dict[str, Any]:
         """Return the posterior of z, a sample of it and the responsibilities.
 
@@ -248,6 +281,8 @@ class MultiViewModule(BaseModuleClass):
             Which modalities the encoder may see.
         n_samples
             Number of samples of z; they form a leading axis when more than one.
+        target
+            Counts to be explained where they are not those that are encoded.
         """
         has_rna, has_atac = self._visible(batch, modality)
         posterior = self.fusion(*self.hidden_layers(batch), has_rna, has_atac)
@@ -260,6 +295,7 @@ class MultiViewModule(BaseModuleClass):
             "posterior": posterior,
             "log_responsibilities": self.log_responsibilities(posterior),
             "batch": batch,
+            "target": batch if target is None else target,
         }
 
     def _visible(self, batch: PairedBatch, modality: Modality) -> tuple[Tensor, Tensor]:
@@ -332,21 +368,27 @@ class MultiViewModule(BaseModuleClass):
         kl_weight: float | Tensor = 1.0,
     ) -> LossOutput:
         """Return the negative ELBO per cell, plus the cycle term once its stage has begun."""
-        batch: PairedBatch = inference_outputs["batch"]
+        target: PairedBatch = inference_outputs["target"]
         posterior: Posterior = inference_outputs["posterior"]
         reconstruction = {
-            "reconstruction_rna": -self.rna_log_prob(batch, generative_outputs["log_expression"]),
-            "reconstruction_atac": -self.atac_log_prob(batch, generative_outputs["peak_vector"]),
+            "reconstruction_rna": -self.rna_log_prob(target, generative_outputs["log_expression"]),
+            "reconstruction_atac": -self.atac_log_prob(target, generative_outputs["peak_vector"]),
         }
+        if self.training and self.held_out_fraction > 0:
+            # Each count is held out in this fraction of the steps: the terms stand for all counts.
+            scale = 1.0 / self.held_out_fraction
+            reconstruction = {name: scale * value for name, value in reconstruction.items()}
         kl = self.prior_kl(posterior, inference_outputs["log_responsibilities"])
         per_cell = (
             self.rna_weight * reconstruction["reconstruction_rna"]
             + self.atac_weight * reconstruction["reconstruction_atac"]
             + kl_weight * (kl["kl_z"] + kl["kl_c"])
         )
+        if self.training and self.loading_precision > 0:
+            per_cell = per_cell + self.loading_penalty(generative_outputs)
         extra = {name: value.mean().detach() for name, value in (reconstruction | kl).items()}
         if self.cycle_weight > 0 and self.training:
-            cycle = self.cycle_loss(batch, posterior, generative_outputs)
+            cycle = self.cycle_loss(target, posterior, generative_outputs)
             per_cell = per_cell + self.cycle_weight * cycle
             extra["cycle"] = cycle.mean().detach()
         return LossOutput(
@@ -355,6 +397,14 @@ class MultiViewModule(BaseModuleClass):
             kl_local=kl,
             extra_metrics=extra,
         )
+
+    def loading_penalty(self, generative_outputs: dict[str, Tensor]) -> Tensor:
+        """Return the share of a cell in the negative log-prior of the loadings, (cells,)."""
+        vector = generative_outputs["peak_vector"].float()
+        gram = self.peak_table.T @ self.peak_table
+        # sum over peaks of (e_p . u)^2, without multiplying out the peaks
+        squares = ((vector @ gram) * vector).sum(-1)
+        return 0.5 * self.loading_precision / self.n_train * squares
 
     def rna_log_prob(self, batch: PairedBatch, log_expression: Tensor) -> Tensor:
         """Return log p(x | z) of each cell, zero where the cell has no RNA, (cells,)."""

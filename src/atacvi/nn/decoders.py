@@ -118,6 +118,7 @@ class PeakHead(nn.Module):
         self.covariates = nn.Linear(n_covariates, n_embed, bias=False) if n_covariates else None
         self.correction = nn.Linear(n_hidden, n_embed, bias=False)
         if self.loadings is not None:
+            nn.init.normal_(self.loadings.weight, std=0.02)
             nn.init.zeros_(self.correction.weight)
         if self.covariates is not None:
             nn.init.zeros_(self.covariates.weight)

@@ -10,7 +10,12 @@ from atacvi.priors._diagnostics import (
     sharpness_penalty,
     warn_on_collapse,
 )
-from atacvi.priors._initialization import MixtureFit, choose_n_components, fit_mixture
+from atacvi.priors._initialization import (
+    MixtureFit,
+    choose_n_components,
+    fit_mixture,
+    moments_by_label,
+)
 from atacvi.priors.gaussian_mixture import GaussianMixturePrior
 from atacvi.priors.standard_normal import PriorKL, StandardNormalPrior
 
@@ -25,6 +30,7 @@ __all__ = [
     "choose_n_components",
     "effective_n_components",
     "fit_mixture",
+    "moments_by_label",
     "sharpness_penalty",
     "warn_on_collapse",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from atacvi.priors import fit_mixture, warn_on_collapse
+from atacvi.priors import MixtureFit, fit_mixture, moments_by_label, warn_on_collapse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,8 @@ class MultiViewStages(Callback):
     schedule
         When stages begin.
     get_latent
-        Function that returns the joint latent means of the training cells, (cells, n_latent).
+        Function that returns mean and variance of the joint posterior of the training cells, each
+        of shape (cells, n_latent).
     labels
         Label of each training cell in the same order, where the mixture starts from labels.
     n_clusters
@@ -77,7 +78,7 @@ class MultiViewStages(Callback):
     def __init__(
         self,
         schedule: StageSchedule,
-        get_latent: Callable[[], np.ndarray],
+        get_latent: Callable[[], tuple[np.ndarray, np.ndarray]],
         labels: Callable[[], np.ndarray] | None = None,
         n_clusters: int | None = None,
         *,
@@ -118,17 +119,7 @@ class MultiViewStages(Callback):
             module.cycle_weight = schedule.cycle_weight * min(1.0, progress)
 
     def _begin_mixture(self, trainer: Trainer, module: Any, epoch: int) -> None:
-        latent = self.get_latent()
-        fit = (
-            fit_mixture(
-                latent,
-                "leiden" if self.n_clusters is None else "gmm",
-                self.n_clusters,
-                random_state=self.random_state,
-            )
-            if self.labels is None
-            else self._fit_labels(latent)
-        )
+        fit = self._fit()
         if len(fit.weights) != module.n_clusters:
             module.resize_mixture(len(fit.weights))
         module.prior.initialize(fit.means, fit.variances, fit.weights)
@@ -140,13 +131,25 @@ class MultiViewStages(Callback):
         self.borders["mixture"] = epoch
         self._forget_best()
 
-    def _fit_labels(self, latent: np.ndarray) -> Any:
-        from atacvi.priors._initialization import moments_by_label
+    def _fit(self) -> MixtureFit:
+        """Fit the mixture to the posteriors of the training cells.
 
-        assert self.labels is not None
-        labels = self.labels()
+        Cells are grouped by their means; a component must then hold the posteriors, not the means
+        alone: its variance is that of the means plus the mean of the variances. Without the second
+        part the mixture would be far too narrow where posteriors are wide.
+        """
+        mean, variance = self.get_latent()
+        if self.labels is not None:
+            labels = self.labels()
+        else:
+            method: Literal["leiden", "gmm"] = "leiden" if self.n_clusters is None else "gmm"
+            # A fit on a part of the cells labels all of them.
+            fitted = fit_mixture(mean, method, self.n_clusters, random_state=self.random_state)
+            labels = fitted.labels
         known = labels >= 0
-        return moments_by_label(latent[known], labels[known])
+        fit = moments_by_label(mean[known], labels[known])
+        spread = moments_by_label(variance[known], labels[known]).means
+        return fit._replace(variances=fit.variances + spread)
 
     def _forget_best(self) -> None:
         self.best, self.best_state, self.waited = float("inf"), None, 0
@@ -179,9 +182,10 @@ class MultiViewStages(Callback):
         self.best_state = None
         if module.mixture_active and self.schedule.mixture_start is not None:
             module.eval()
-            latent = torch.as_tensor(self.get_latent(), device=module.prior.means.device)
+            device = module.prior.means.device
+            mean, variance = (torch.as_tensor(part, device=device) for part in self.get_latent())
             with torch.no_grad():
-                warn_on_collapse(module.prior.responsibilities(latent.float()))
+                warn_on_collapse(module.prior.responsibilities(mean, variance))
 
 
 class StopOnNonFinite(Callback):

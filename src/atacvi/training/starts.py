@@ -51,6 +51,7 @@ class StartFromData(Callback):
             return
         rng = np.random.default_rng(self.random_state)
         cells = np.asarray(trainer.datamodule.train_idx)  # type: ignore[attr-defined]
+        pl_module.module.n_train.fill_(float(len(cells)))
         if len(cells) > _MAX_CELLS:
             cells = rng.choice(cells, _MAX_CELLS, replace=False)
         rna, atac = self.get_counts(np.sort(cells))
