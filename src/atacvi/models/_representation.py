@@ -85,17 +85,14 @@ class RepresentationMixin(StreamingMixin):
         adata, cells = self._cells(adata, indices)
         n_latent = self.module.n_latent  # type: ignore[attr-defined]
         mean = np.empty((len(cells), n_latent), dtype=np.float32)
-        variance = np.empty_like(mean) if return_dist or not give_mean else None
+        variance = np.empty_like(mean)
         for where, tensors in self._minibatches(adata, cells, batch_size):
             posterior = self._posterior(tensors, modality)
             mean[where] = posterior.mean.cpu().numpy()
-            if variance is not None:
-                variance[where] = posterior.variance.cpu().numpy()
+            variance[where] = posterior.variance.cpu().numpy()
         if return_dist:
-            assert variance is not None
             return mean, variance
         if not give_mean:
-            assert variance is not None
             noise = torch.randn(mean.shape).numpy()
             return mean + np.sqrt(variance) * noise
         return mean
@@ -139,8 +136,8 @@ class RepresentationMixin(StreamingMixin):
         module = self.module  # type: ignore[attr-defined]
         if not module.mixture_active:
             msg = (
-                "The model has no clusters: it was trained with prior='standard', or its training "
-                "ended before the mixture began. Train for more epochs."
+                "The model has no clusters: its training ended before the mixture began. Train for "
+                "more epochs, or give an earlier `mixture_start`."
             )
             raise ValueError(msg)
         adata, cells = self._cells(adata, indices)
@@ -214,11 +211,11 @@ class RepresentationMixin(StreamingMixin):
             )
             raise ValueError(msg)
         adata, cells = self._cells(adata, indices)
-        total: torch.Tensor | None = None
+        n_blocks = module.atac_encoder.n_blocks
+        n_heads = module.atac_encoder.attention.n_heads
+        total = torch.zeros(n_heads, n_blocks, n_blocks, device=module.device)
         for _, tensors in self._minibatches(adata, cells, batch_size):
             atac = module.read_batch(tensors).atac
             tokens = module.atac_encoder.tokens(atac, module.peak_table, None)
-            weights = module.atac_encoder.attention.weights(tokens).sum(0)
-            total = weights if total is None else total + weights
-        assert total is not None
+            total += module.atac_encoder.attention.weights(tokens).sum(0)
         return (total / len(cells)).cpu().numpy(), self.peak_block_table.copy()  # type: ignore[attr-defined]

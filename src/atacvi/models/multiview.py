@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import scvi
 import torch
-from scvi.dataloaders import DataSplitter
 from scvi.model.base import BaseModelClass
-from scvi.train import TrainRunner
 
-from atacvi._constants import ATAC_X_KEY, LABELS_KEY, X_KEY
 from atacvi.data import feature_modalities, validate_anndata, validate_multiome
 from atacvi.models._differential import DifferentialMixin
 from atacvi.models._evaluation import EvaluationMixin
 from atacvi.models._imputation import ImputationMixin
-from atacvi.models._presets import model_defaults, training_defaults
+from atacvi.models._presets import model_defaults
 from atacvi.models._query import QueryMixin
 from atacvi.models._representation import RepresentationMixin
 from atacvi.models._setup import (
@@ -29,27 +23,14 @@ from atacvi.models._setup import (
     read_features,
     register,
 )
+from atacvi.models._training import MultiViewTrainingMixin
 from atacvi.modules import MultiViewModule
-from atacvi.training import (
-    CheckpointEachEpoch,
-    LearnNewColumns,
-    MultiViewStages,
-    MultiViewTrainingPlan,
-    StageSchedule,
-    StartFromData,
-    StopOnNonFinite,
-    check_plan_kwargs,
-    checkpoint_path,
-    read_checkpoint,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
     from mudata import MuData
-
-logger = logging.getLogger(__name__)
 
 _DEFAULT_MODALITIES = {"rna_layer": "rna", "atac_layer": "atac"}
 
@@ -60,6 +41,7 @@ class MultiViewModel(
     DifferentialMixin,
     EvaluationMixin,
     QueryMixin,
+    MultiViewTrainingMixin,
     BaseModelClass,
 ):
     """Joint model of paired RNA and ATAC with a Gaussian-mixture latent, after scMVP.
@@ -109,9 +91,6 @@ class MultiViewModel(
     """
 
     _module_cls = MultiViewModule
-    _data_splitter_cls = DataSplitter
-    _training_plan_cls = MultiViewTrainingPlan
-    _train_runner_cls = TrainRunner
 
     def __init__(
         self,
@@ -304,227 +283,6 @@ class MultiViewModel(
             setup_method_args,
             **kwargs,
         )
-
-    # ---- training -------------------------------------------------------------------------
-
-    def train(
-        self,
-        max_epochs: int | None = None,
-        *,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        train_size: float = 0.9,
-        validation_size: float | None = None,
-        shuffle_set_split: bool = True,
-        batch_size: int | None = None,
-        early_stopping: bool = True,
-        early_stopping_patience: int | None = None,
-        mixture_start: int | None = None,
-        cycle_start: int | None = None,
-        cycle_weight: float | None = None,
-        n_epochs_kl_warmup: int | None = None,
-        checkpoint_dir: str | None = None,
-        resume: bool = False,
-        datasplitter_kwargs: dict[str, Any] | None = None,
-        plan_kwargs: dict[str, Any] | None = None,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Train in stages: warm-up under N(0, I), then the mixture, with the cycle term.
-
-        Parameters
-        ----------
-        max_epochs
-            Epochs at most; ``None`` chooses by the number of cells.
-        accelerator, devices
-            Hardware, as in Lightning.
-        train_size, validation_size, shuffle_set_split
-            Split of the cells.
-        batch_size
-            Cells per minibatch; ``None`` takes 128, or 256 from 50,000 cells on.
-        early_stopping
-            End a stage when the held-out ELBO no longer improves, and keep the best weights.
-        early_stopping_patience
-            Epochs to wait for an improvement.
-        mixture_start
-            Epoch at which the mixture is fitted to the latent; ``None`` takes 60 % of the run.
-        cycle_start
-            First epoch of the cycle term; ``None`` takes half of the run, -1 switches it off.
-        cycle_weight
-            Weight of the cycle term.
-        n_epochs_kl_warmup
-            Epochs over which the KL weight rises to one; clipped to the warm-up stage.
-        checkpoint_dir
-            Folder for a checkpoint after each epoch.
-        resume
-            Go on from the checkpoint in `checkpoint_dir`, where there is one.
-        datasplitter_kwargs, plan_kwargs
-            Further arguments of the splitter and of the training plan.
-        **trainer_kwargs
-            Further arguments of the Lightning trainer.
-
-        Raises
-        ------
-        FloatingPointError
-            If the loss is not finite.
-        TypeError
-            If `plan_kwargs` holds an unknown argument.
-        ValueError
-            If arguments contradict each other.
-        """
-        if resume and checkpoint_dir is None:
-            msg = "resume=True needs the `checkpoint_dir` of the run that was stopped."
-            raise ValueError(msg)
-        plan_kwargs = dict(plan_kwargs or {})
-        check_plan_kwargs(self._training_plan_cls, plan_kwargs, self.module.loss)
-        n_cells = self.adata.n_obs
-        max_epochs = max_epochs or default_max_epochs(n_cells)
-        schedule = self._schedule(
-            max_epochs, mixture_start, cycle_start, cycle_weight, early_stopping_patience
-        )
-        has_validation = validation_size != 0 and train_size < 1
-        if not (early_stopping and has_validation):
-            schedule = replace(schedule, patience=None)
-        warmup = n_epochs_kl_warmup or plan_kwargs.pop("n_epochs_kl_warmup", None) or 10
-        plan_kwargs["n_epochs_kl_warmup"] = max(1, min(warmup, max_epochs // 2))
-        plan_kwargs = {**training_defaults(self.preset), **plan_kwargs}
-
-        noted = read_checkpoint(checkpoint_dir) if resume and checkpoint_dir else None
-        datasplitter_kwargs = dict(datasplitter_kwargs or {})
-        if noted is not None:
-            if noted["n_clusters"] != self.module.n_clusters:
-                self.module.resize_mixture(noted["n_clusters"])
-            parts = [part.numpy() for part in noted["split"]]
-            datasplitter_kwargs["external_indexing"] = [p for p in parts if len(p)]
-        splitter = self._data_splitter_cls(
-            self.adata_manager,
-            train_size=train_size,
-            validation_size=validation_size,
-            batch_size=batch_size or (128 if n_cells < 50_000 else 256),
-            shuffle_set_split=shuffle_set_split,
-            load_sparse_tensor=True,
-            **datasplitter_kwargs,
-        )
-        if has_validation and early_stopping:
-            trainer_kwargs.setdefault("check_val_every_n_epoch", 1)
-        trainer_kwargs.setdefault("gradient_clip_val", 10.0)
-        stages = self._stages(schedule, splitter, restore_best=early_stopping and has_validation)
-        callbacks = [
-            StartFromData(self._counts_of, _seed()),
-            stages,
-            StopOnNonFinite(),
-            *trainer_kwargs.pop("callbacks", []),
-        ]
-        if self.is_trained or self._is_query:
-            callbacks.pop(0)  # what was learnt is the better start
-        if self._is_query:
-            callbacks.append(LearnNewColumns(self.query_columns_))
-        if checkpoint_dir is not None:
-            callbacks.append(CheckpointEachEpoch(checkpoint_dir))
-        if noted is not None:
-            trainer_kwargs["ckpt_path"] = str(checkpoint_path(checkpoint_dir))  # type: ignore[arg-type]
-        runner = self._train_runner_cls(
-            self,
-            training_plan=self._training_plan_cls(self.module, **plan_kwargs),
-            data_splitter=splitter,
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            early_stopping=False,  # MultiViewStages stops, and knows of the stages
-            callbacks=callbacks,
-            **trainer_kwargs,
-        )
-        self.module.train()  # Lightning takes the mode it finds: of a trained model, evaluation
-        try:
-            runner()
-        finally:
-            self.training_stages_ = dict(stages.borders)
-            self._note_clusters()
-
-    def _schedule(
-        self,
-        max_epochs: int,
-        mixture_start: int | None,
-        cycle_start: int | None,
-        cycle_weight: float | None,
-        patience: int | None,
-    ) -> StageSchedule:
-        mixture: int | None = max(1, round(0.6 * max_epochs))
-        if mixture_start is not None:
-            mixture = mixture_start
-        cycle: int | None = max_epochs // 2 if cycle_start is None else cycle_start
-        if self.is_trained and bool(self.module.mixture_active):
-            mixture, cycle = 0, 0 if cycle_start is None else cycle_start
-        if self._is_query:  # the prior and the encoders are the reference's
-            mixture, cycle = None, None
-        if cycle is not None and cycle < 0:
-            cycle = None
-        return StageSchedule(
-            mixture_start=mixture,
-            cycle_start=cycle,
-            cycle_ramp=max(1, max_epochs // 10),
-            cycle_weight=1.0 if cycle_weight is None else cycle_weight,
-            patience=patience or max(10, max_epochs // 8),
-        )
-
-    @property
-    def _is_query(self) -> bool:
-        """Whether `load_query_data` built the model: only new covariate columns are learnt."""
-        return getattr(self, "query_columns_", None) is not None
-
-    def _stages(
-        self, schedule: StageSchedule, splitter: DataSplitter, *, restore_best: bool
-    ) -> MultiViewStages:
-        def get_latent() -> tuple[np.ndarray, np.ndarray]:
-            training = self.module.training
-            self.module.eval()
-            self.is_trained_, before = True, self.is_trained_
-            try:
-                return self.get_latent_representation(  # type: ignore[return-value]
-                    indices=np.sort(splitter.train_idx), return_dist=True
-                )
-            finally:
-                self.is_trained_ = before
-                self.module.train(training)
-
-        labels = None
-        if self.n_clusters is None and self.summary_stats.n_labels > 1:
-
-            def labels() -> np.ndarray:
-                codes = self.adata_manager.get_from_registry(LABELS_KEY).ravel()
-                return np.asarray(codes)[np.sort(splitter.train_idx)]
-
-        return MultiViewStages(
-            schedule,
-            get_latent,
-            labels,
-            self.n_clusters,
-            restore_best=restore_best,
-            random_state=_seed(),
-        )
-
-    def _counts_of(self, cells: np.ndarray) -> tuple[Any, Any]:
-        import scipy.sparse as sp
-
-        manager = self.adata_manager
-        first = sp.csr_matrix(manager.get_from_registry(X_KEY)[cells])
-        if ATAC_X_KEY in manager.data_registry:
-            return first, sp.csr_matrix(manager.get_from_registry(ATAC_X_KEY)[cells])
-        genes, peaks = self.module.gene_columns, self.module.peak_columns
-        return first[:, genes.cpu().numpy()], first[:, peaks.cpu().numpy()]
-
-    def _note_clusters(self) -> None:
-        """Keep the number of components, so that a saved model is built with it."""
-        if self.module.mixture_active:
-            self.init_params_["non_kwargs"]["n_clusters"] = self.module.n_clusters
-
-
-def default_max_epochs(n_cells: int) -> int:
-    """Return the epochs that give small data about as many steps as large data, 30 to 200."""
-    return int(np.clip(round(60 * 10_000 / max(1, n_cells)), 30, 200))
-
-
-def _seed() -> int:
-    return scvi.settings.seed if scvi.settings.seed is not None else 0
 
 
 def _as_tensor(columns: np.ndarray | None) -> torch.Tensor | None:
