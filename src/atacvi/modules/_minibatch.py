@@ -102,7 +102,13 @@ def read_counts(
             SparseTarget.from_tensor(tensors[ATAC_X_KEY]),
         )
     joint = SparseTarget.from_tensor(tensors[X_KEY])
-    assert gene_columns is not None and gene_columns.numel() == n_genes  # set by the model
+    if gene_columns is None or gene_columns.numel() != n_genes:
+        found = "none" if gene_columns is None else str(gene_columns.numel())
+        msg = (
+            f"One matrix holds both modalities, so the module needs {n_genes} `gene_columns`; "
+            f"found {found}. Build the model from data set up with `setup_anndata`."
+        )
+        raise ValueError(msg)
     return joint.select_features(gene_columns), joint.select_features(peak_columns)
 
 

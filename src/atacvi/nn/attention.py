@@ -49,11 +49,10 @@ class TokenSelfAttention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
         self.norm_feedforward = nn.LayerNorm(width)
-        self.feedforward = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
+        widen, narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.feedforward = nn.Sequential(widen, nn.GELU(), narrow)
         self.dropout = nn.Dropout(dropout_rate)
-        for last in (self.output, self.feedforward[-1]):
+        for last in (self.output, narrow):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 

@@ -200,9 +200,8 @@ class AtacEncoder(nn.Module):
         -------
         Hidden layer of shape (cells, n_hidden).
         """
-        if self.attention_type == "tokens":
-            tokens = self.tokens(y, table, peaks)
-            pooled = self.attention(tokens).sum(1)  # type: ignore[misc]
+        if isinstance(self.attention, TokenSelfAttention):
+            pooled = self.attention(self.tokens(y, table, peaks)).sum(1)
         else:
             pooled = self._sum(y, table, peaks, None)
         hidden = self.project(pooled)
@@ -215,7 +214,8 @@ class AtacEncoder(nn.Module):
 
     def tokens(self, y: SparseTarget | Tensor, table: Tensor, peaks: Tensor | None) -> Tensor:
         """Return the sums of embeddings by block, with positions, (cells, blocks, n_embed)."""
-        return self._sum(y, table, peaks, self.block) + self.position
+        sums = self._sum(y, table, peaks, self.block)
+        return sums if self.position is None else sums + self.position
 
     def _sum(
         self,

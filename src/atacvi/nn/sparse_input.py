@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from atacvi.likelihoods import SparseTarget
+if TYPE_CHECKING:
+    from atacvi.likelihoods import SparseTarget
 
 
 def weighted_feature_sum(

@@ -81,16 +81,14 @@ class MultiViewTrainingPlan(TrainingPlan):
                 groups["plain"].append(parameter)
             else:
                 groups["decay"].append(parameter)
+        prior_lr = self.lr * self.prior_lr_factor
+        options: list[dict[str, Any]] = [
+            {"params": groups["decay"]},
+            {"params": groups["plain"], "weight_decay": 0.0},
+            {"params": groups["prior"], "weight_decay": 0.0, "lr": prior_lr},
+        ]
         optimizer = torch.optim.AdamW(
-            [
-                {"params": groups["decay"]},
-                {"params": groups["plain"], "weight_decay": 0.0},
-                {
-                    "params": groups["prior"],
-                    "weight_decay": 0.0,
-                    "lr": self.lr * self.prior_lr_factor,
-                },
-            ],
+            options,
             lr=self.lr,
             eps=self.eps,
             weight_decay=self.weight_decay,
@@ -127,7 +125,7 @@ def check_plan_kwargs(
     known: set[str] = set(inspect.signature(loss).parameters)
     for cls in plan_class.__mro__:
         if "__init__" in vars(cls) and issubclass(cls, TrainingPlan):
-            known |= set(inspect.signature(cls.__init__).parameters)
+            known |= set(inspect.signature(vars(cls)["__init__"]).parameters)
     known -= {"self", "module", "kwargs", "loss_kwargs", "tensors"}
     known -= {"inference_outputs", "generative_outputs"}
     unknown = sorted(set(plan_kwargs) - known)

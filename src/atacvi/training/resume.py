@@ -94,7 +94,7 @@ class CheckpointEachEpoch(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the order of the cells anew: Lightning drew it before the state was set."""
         if self._rng is not None:
-            iter(trainer.fit_loop._data_fetcher)  # type: ignore[call-overload]
+            iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
             self._rng = None
 
 

@@ -176,7 +176,7 @@ class MultiViewStages(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best weights back and look for a collapse of the mixture."""
-        module = pl_module.module
+        module: Any = pl_module.module
         if self.restore_best and self.best_state is not None:
             module.load_state_dict(self.best_state)
         self.best_state = None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from lightning.pytorch.callbacks import Callback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import scipy.sparse as sp
     from lightning.pytorch import LightningModule, Trainer
 
 # Statistics of this many cells are as good as those of all, and bound time and memory.
@@ -51,12 +51,13 @@ class StartFromData(Callback):
             return
         rng = np.random.default_rng(self.random_state)
         cells = np.asarray(trainer.datamodule.train_idx)  # type: ignore[attr-defined]
-        pl_module.module.n_train.fill_(float(len(cells)))
+        module: Any = pl_module.module
+        module.n_train.fill_(float(len(cells)))
         if len(cells) > _MAX_CELLS:
             cells = rng.choice(cells, _MAX_CELLS, replace=False)
         rna, atac = self.get_counts(np.sort(cells))
-        start_rna(pl_module.module, rna)
-        start_atac(pl_module.module, atac, rng)
+        start_rna(module, rna)
+        start_atac(module, atac, rng)
         self.done = True
 
 
