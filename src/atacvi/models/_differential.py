@@ -174,6 +174,20 @@ class DifferentialMixin(StreamingMixin):
             If `groupby` is not found.
         ValueError
             If a group is unknown or empty, or an argument is out of range.
+
+        Examples
+        --------
+        >>> import atacvi
+        >>> mdata = atacvi.datasets.simulate_multiome(n_cells=100, n_genes=50, n_peaks=200)
+        >>> atacvi.MultiViewModel.setup_mudata(mdata)
+        >>> model = atacvi.MultiViewModel(mdata, n_clusters=3)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> first = mdata.obs["cell_type"].iloc[0]
+        >>> table = model.differential_accessibility(
+        ...     groupby="cell_type", group1=first, n_samples_overall=100, silent=True
+        ... )
+        >>> list(table.columns[:4])
+        ['prob_da', 'is_da_fdr', 'bayes_factor', 'effect_size']
         """
         kwargs = {"change_fn": None, **kwargs}
         kwargs["change_fn"] = kwargs["change_fn"] or "difference"

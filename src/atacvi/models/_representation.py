@@ -78,7 +78,13 @@ class RepresentationMixin(StreamingMixin):
 
         Examples
         --------
-        >>> latent = model.get_latent_representation()  # doctest: +SKIP
+        >>> import atacvi
+        >>> mdata = atacvi.datasets.simulate_multiome(n_cells=100, n_genes=50, n_peaks=200)
+        >>> atacvi.MultiViewModel.setup_mudata(mdata)
+        >>> model = atacvi.MultiViewModel(mdata, n_clusters=3)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> model.get_latent_representation(modality="rna").shape
+        (100, 20)
         """
         self._check_if_trained(warn=False)  # type: ignore[attr-defined]
         check_modality(modality)
