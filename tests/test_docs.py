@@ -28,6 +28,38 @@ def test_readme_holds_the_two_commands():
     assert lines.count('python -m pip install -e ".[test]" && python -m pytest') == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_python_of_the_page_runs(page, tmp_path, monkeypatch):
+    """Every block as it stands, on simulated data in place of the file."""
+    from functools import partialmethod
+
+    import atacvi
+
+    # six genes repeat a name, as in files of 10x; one peak is open nowhere
+    mdata = atacvi.datasets.simulate_multiome(n_cells=200, n_genes=100, n_peaks=400)
+    names = mdata["rna"].var_names.to_numpy(dtype=object, copy=True)
+    names[:6] = names[6:12]
+    mdata["rna"].var_names = names
+    counts = mdata["atac"].X.tolil()
+    counts[:, 3] = 0
+    mdata["atac"].X = counts.tocsr()
+    mdata["rna"].obs["sample"] = mdata["rna"].obs["batch"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("muon.read_10x_h5", lambda path: mdata)
+    train = partialmethod(
+        atacvi.MultiViewModel.train, max_epochs=4, mixture_start=2, enable_progress_bar=False
+    )
+    monkeypatch.setattr(atacvi.MultiViewModel, "train", train)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+    assert "model.train()" in blocks[0]
+    scope: dict = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), scope)
+    assert scope["mdata"].n_obs > 0
+    assert scope["model"].is_trained
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/contributing.md", "benchmarks/README.md"])
 def test_links_to_files_lead_somewhere(page):
     source = ROOT / page
