@@ -67,11 +67,13 @@ def compare(method: str, path: str, samples: int, epochs: int, table: str) -> di
 
 
 def overlap(tables: dict[str, pd.DataFrame], truth: pd.Series, top: int) -> pd.DataFrame:
-    """Share of the best regions in common, and of those that truly differ."""
+    """Share of the best regions in common, with those of the bare counts and with the truth."""
     best = {
         name: set(t.assign(size=t["effect_size"].abs()).nlargest(top, "size").index)
         for name, t in tables.items()
     }
+    counts = next(iter(tables.values()))["emp_effect"].abs()
+    best["counts"] = set(counts.nlargest(top).index)
     best["truth"] = set(truth.nlargest(top).index)
     return pd.DataFrame({a: {b: len(best[a] & best[b]) / top for b in best} for a in best}).round(3)
 
