@@ -58,10 +58,12 @@ def check_names(adata: AnnData, where: str) -> None:
         if names.is_unique:
             continue
         twice = names[names.duplicated()].unique()
+        # A MuData must hear of new names, else it fails when features are dropped later.
+        owner = where.partition("[")[0]
         msg = (
             f"{len(twice)} names of {what} occur more than once in {where}.{axis}_names: "
             f"{examples(twice[:N_EXAMPLES], len(twice))}; make them unique: "
-            f"{where}.{axis}_names_make_unique()"
+            f"{owner}.{axis}_names_make_unique()"
         )
         raise ValueError(msg)
 

@@ -34,6 +34,9 @@ class MultiViewTrainingMixin(StreamingMixin):
     """`train` and what it needs of the data."""
 
     module: Any
+    adata_manager: Any
+    summary_stats: Any
+    n_clusters: int | None
     is_trained: bool
     is_trained_: bool
     init_params_: dict[str, Any]
@@ -230,7 +233,7 @@ class MultiViewTrainingMixin(StreamingMixin):
             self.module.eval()
             self.is_trained_, before = True, self.is_trained_
             try:
-                return self.get_latent_representation(  # type: ignore[return-value]
+                return self.get_latent_representation(  # type: ignore[attr-defined]
                     indices=np.sort(splitter.train_idx), return_dist=True
                 )
             finally:
