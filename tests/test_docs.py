@@ -28,6 +28,40 @@ def test_readme_holds_the_two_commands():
     assert lines.count('python -m pip install -e ".[test]" && python -m pytest') == 1
 
 
+def _argument_table() -> dict[str, tuple[str, str]]:
+    """Default and preset "paper" of each argument, from the table of the guide."""
+    page = (ROOT / "docs" / "user_guide" / "multiview.md").read_text()
+    lines = page.split("| argument |")[1].split("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {
+        name: (default.strip("`"), paper.strip("`"))
+        for names, _, default, paper in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+
+
+def test_guide_lists_the_arguments_of_the_module_with_their_defaults():
+    from inspect import signature
+
+    from atacvi.models._presets import model_defaults
+    from atacvi.modules import MultiViewModule
+
+    # what the model sets from the data or from arguments of its own
+    of_the_model = ["n_batch", "n_cats_per_cov", "n_continuous_cov", "n_clusters", "n_latent"]
+    of_the_model += ["n_hidden", "n_embed", "peak_block", "gene_columns", "peak_columns"]
+    parameters = signature(MultiViewModule).parameters.values()
+    wanted = {p.name: p.default for p in parameters if p.default is not p.empty}
+    wanted = {name: value for name, value in wanted.items() if name not in of_the_model}
+    table = _argument_table()
+    assert set(table) == set(wanted)
+    for name, default in wanted.items():
+        if default is None:  # said in words
+            continue
+        paper = {**wanted, **model_defaults("paper")}[name]
+        for text, value in zip(table[name], (default, paper), strict=True):
+            assert text.strip('"') == str(value) or float(text) == value, name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
 def test_python_of_the_page_runs(page, tmp_path, monkeypatch):
