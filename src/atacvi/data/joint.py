@@ -168,8 +168,8 @@ def concat_modalities(mdata: MuData, modalities: Sequence[str] = (RNA, ATAC)) ->
     check_modalities(mdata, dict(zip(names, names, strict=True)))
     check_paired(mdata, names)
     parts = [mdata.mod[name] for name in names]
-    var = pd.concat(
-        [part.var.assign(modality=name) for name, part in zip(names, parts, strict=True)]
+    var = _writable(
+        pd.concat([part.var.assign(modality=name) for name, part in zip(names, parts, strict=True)])
     )
     shared_layers = [
         key for key in layer_names(parts[0]) if all(key in layer_names(p) for p in parts)
@@ -187,6 +187,16 @@ def concat_modalities(mdata: MuData, modalities: Sequence[str] = (RNA, ATAC)) ->
             joint.obs[column] = part.obs[column]
     check_names(joint, "concat_modalities(mdata)")
     return joint
+
+
+def _writable(var: pd.DataFrame) -> pd.DataFrame:
+    """Give bool columns that only one modality has a type that HDF5 can store."""
+    for column in var.columns:
+        values = var[column]
+        known = values.dropna()
+        if values.dtype == object and len(known) and all(isinstance(v, bool) for v in known):
+            var[column] = values.astype("boolean")
+    return var
 
 
 def _hstack(matrices: list) -> object:

@@ -47,7 +47,7 @@ class MultiViewTrainingPlan(TrainingPlan):
         self,
         module: torch.nn.Module,
         *,
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         weight_decay: float = 1e-4,
         eps: float = 1e-8,
         prior_lr_factor: float = 0.3,
