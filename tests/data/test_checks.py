@@ -21,7 +21,7 @@ def test_duplicate_names_are_listed_with_the_fix(parts, axis):
     rna = parts["rna"]
     names = getattr(rna, f"{axis}_names").tolist()
     setattr(rna, f"{axis}_names", [names[1], *names[1:]])
-    fix = rf'mdata\.{axis}_names_make_unique\(\)'
+    fix = rf"mdata\.{axis}_names_make_unique\(\)"
     with pytest.raises(ValueError, match=f"1 names of .*{names[1]}.*{fix}"):
         check_names(rna, 'mdata["rna"]')
     getattr(rna, f"{axis}_names_make_unique")()

@@ -22,6 +22,7 @@ from atacvi.data.checks import check_key, check_modalities, check_names, check_p
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
