@@ -14,6 +14,8 @@ _MODEL: dict[str, dict[str, Any]] = {
         "linear_decoder": False,
         "separate_gate": True,
         "modality_dropout": 0.0,
+        "held_out_fraction": 0.0,
+        "loading_precision": 0.0,
     },
 }
 _TRAINING: dict[str, dict[str, Any]] = {

@@ -273,8 +273,8 @@ class MultiViewTrainingMixin(StreamingMixin):
 
 
 def default_max_epochs(n_cells: int) -> int:
-    """Return the epochs that give small data about as many steps as large data, 30 to 200."""
-    return int(np.clip(round(60 * 10_000 / max(1, n_cells)), 30, 200))
+    """Return the epochs that give small data about as many steps as large data, 30 to 150."""
+    return int(np.clip(round(50 * 10_000 / max(1, n_cells)), 30, 150))
 
 
 def _seed() -> int:
