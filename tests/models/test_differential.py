@@ -222,5 +222,5 @@ def test_500_against_500_cells_and_100k_peaks_within_2_gb():
     )
     measured = json.loads(answer.stdout.splitlines()[-1])
     assert measured["rss_gb"] < 2.0
-    # Processor time, which other work on the machine hardly changes: 15 s on two cores.
+    # Processor time, 8 s on a quiet machine; 60 s leave room for a very busy one.
     assert measured["cpu_seconds"] < 60.0
