@@ -112,19 +112,16 @@ class MultiViewTrainingMixin(StreamingMixin):
         if resume and checkpoint_dir is None:
             msg = "resume=True needs the `checkpoint_dir` of the run that was stopped."
             raise ValueError(msg)
-        n_cells = self.adata.n_obs  # type: ignore[attr-defined]
-        max_epochs = max_epochs or default_max_epochs(n_cells)
+        max_epochs = max_epochs or default_max_epochs(self.adata.n_obs)  # type: ignore[attr-defined]
         plan = self._plan(dict(plan_kwargs or {}), n_epochs_kl_warmup, max_epochs)
         datasplitter_kwargs = dict(datasplitter_kwargs or {})
         if resume and checkpoint_dir is not None:
             self._prepare_resume(checkpoint_dir, datasplitter_kwargs, trainer_kwargs)
-        splitter = self._data_splitter_cls(
-            self.adata_manager,  # type: ignore[attr-defined]
+        splitter = self._splitter(
+            batch_size,
             train_size=train_size,
             validation_size=validation_size,
-            batch_size=batch_size or (128 if n_cells < 50_000 else 256),
             shuffle_set_split=shuffle_set_split,
-            load_sparse_tensor=True,
             **datasplitter_kwargs,
         )
         schedule = self._schedule(
@@ -133,10 +130,8 @@ class MultiViewTrainingMixin(StreamingMixin):
         watch = early_stopping and validation_size != 0 and train_size < 1
         if watch:
             trainer_kwargs.setdefault("check_val_every_n_epoch", 1)
-        else:
-            schedule = replace(schedule, patience=None)
         trainer_kwargs.setdefault("gradient_clip_val", 10.0)
-        stages = self._stages(schedule, splitter, restore_best=watch)
+        stages = self._stages(schedule, splitter, watch=watch)
         given = trainer_kwargs.pop("callbacks", [])
         runner = self._train_runner_cls(
             self,
@@ -149,12 +144,26 @@ class MultiViewTrainingMixin(StreamingMixin):
             callbacks=self._callbacks(stages, given, checkpoint_dir),
             **trainer_kwargs,
         )
+        self._run(runner, stages)
+
+    def _run(self, runner: TrainRunner, stages: MultiViewStages) -> None:
+        """Train, and note the stages and the clusters even when training is interrupted."""
         self.module.train()  # Lightning takes the mode it finds: of a trained model, evaluation
         try:
             runner()
         finally:
             self.training_stages_ = dict(stages.borders)
             self._note_clusters()
+
+    def _splitter(self, batch_size: int | None, **kwargs: Any) -> DataSplitter:
+        """Return what splits the cells and makes the minibatches."""
+        n_cells = self.adata.n_obs  # type: ignore[attr-defined]
+        return self._data_splitter_cls(
+            self.adata_manager,  # type: ignore[attr-defined]
+            batch_size=batch_size or (128 if n_cells < 50_000 else 256),
+            load_sparse_tensor=True,
+            **kwargs,
+        )
 
     def _plan(
         self, plan_kwargs: dict[str, Any], n_epochs_kl_warmup: int | None, max_epochs: int
@@ -226,8 +235,12 @@ class MultiViewTrainingMixin(StreamingMixin):
         return getattr(self, "query_columns_", None) is not None
 
     def _stages(
-        self, schedule: StageSchedule, splitter: DataSplitter, *, restore_best: bool
+        self, schedule: StageSchedule, splitter: DataSplitter, *, watch: bool
     ) -> MultiViewStages:
+        """Return the stages, which end early and keep the best weights if validation is watched."""
+        if not watch:
+            schedule = replace(schedule, patience=None)
+
         def get_latent() -> tuple[np.ndarray, np.ndarray]:
             training = self.module.training
             self.module.eval()
@@ -252,7 +265,7 @@ class MultiViewTrainingMixin(StreamingMixin):
             get_latent,
             labels,
             self.n_clusters,
-            restore_best=restore_best,
+            restore_best=watch,
             random_state=_seed(),
         )
 

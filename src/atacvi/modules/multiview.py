@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import BaseModuleClass, auto_move_data
 from torch import Tensor, nn
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
 
-from atacvi.likelihoods import (
-    SparseTarget,
-    bernoulli_log_prob,
-    negative_binomial_log_prob,
-    zero_inflated_poisson_log_prob,
-)
 from atacvi.modules._minibatch import (
     PairedBatch,
     encode_covariates,
@@ -23,6 +17,8 @@ from atacvi.modules._minibatch import (
     row_sums,
     split_counts,
 )
+from atacvi.modules._multiview_evaluation import MultiViewEvaluationMixin
+from atacvi.modules._multiview_loss import MultiViewLossMixin
 from atacvi.nn import (
     AtacEncoder,
     ClusterGatedTrunk,
@@ -38,19 +34,17 @@ from atacvi.priors import GaussianMixturePrior, StandardNormalPrior
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from atacvi.modules._multiview_loss import AtacTarget
     from atacvi.nn.encoders import Attention
 
-AtacTarget = Literal["counts", "binary", "tfidf"]
 Fusion = Literal["experts", "concat"]
 Modality = Literal["joint", "rna", "atac"]
 
 # Below this number of peaks all are decoded at each step; above, a sample of this size.
 PEAKS_PER_STEP = 16_384
-# The cycle term takes one in so many cells of a minibatch.
-_CYCLE_SHARE = 4
 
 
-class MultiViewModule(BaseModuleClass):
+class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleClass):
     r"""Generative model of paired expression and accessibility.
 
     .. math::
@@ -149,23 +143,50 @@ class MultiViewModule(BaseModuleClass):
         self.n_cats_per_cov = tuple(n_cats_per_cov or ())
         self.n_latent, self.n_hidden, self.n_clusters = n_latent, n_hidden, n_clusters
         self.atac_target, self.modality_dropout = atac_target, modality_dropout
-        self.held_out_fraction = held_out_fraction
+        self.held_out_fraction, self.loading_precision = held_out_fraction, loading_precision
         self.rna_weight, self.atac_weight = rna_weight, atac_weight
-        self.detach_cycle, self.loading_precision = detach_cycle, loading_precision
         self.peaks_per_step = min(n_peaks, peaks_per_step or PEAKS_PER_STEP)
-        self.cycle_weight = 0.0
+        self.detach_cycle, self.cycle_weight = detach_cycle, 0.0
 
         n_cov = (n_batch if n_batch > 1 else 0) + sum(self.n_cats_per_cov) + n_continuous_cov
-        n_seen = n_cov if encode_covariates else 0
         self.n_covariates = n_cov
+        # The order in which the parts are built is that of their random draws: keep it.
         self.peak_table = nn.Parameter(torch.randn(n_peaks, n_embed) / n_embed**0.5)
+        self._build_encoders(
+            n_cov if encode_covariates else 0,
+            dropout_rate,
+            separate_gate=separate_gate,
+            attention=attention,
+            n_heads=n_heads,
+            peak_block=peak_block,
+            fusion=fusion,
+        )
+        self._build_decoders(linear=linear_decoder)
+        self.prior = GaussianMixturePrior(n_clusters, n_latent)
+        self.standard_prior = StandardNormalPrior(n_latent)
+        self._register_buffers(gene_columns, peak_columns)
+
+    # ---- the parts ------------------------------------------------------------------------
+
+    def _build_encoders(
+        self,
+        n_seen: int,
+        dropout_rate: float,
+        *,
+        separate_gate: bool,
+        attention: Attention,
+        n_heads: int,
+        peak_block: Tensor | None,
+        fusion: Fusion,
+    ) -> None:
+        """Set the encoders, which see `n_seen` covariates, and what joins them."""
         self.rna_encoder = RnaEncoder(
-            n_genes, n_hidden, n_seen, dropout_rate, separate_gate=separate_gate
+            self.n_genes, self.n_hidden, n_seen, dropout_rate, separate_gate=separate_gate
         )
         self.atac_encoder = AtacEncoder(
-            n_peaks,
-            n_embed,
-            n_hidden,
+            self.n_peaks,
+            self.peak_table.shape[1],
+            self.n_hidden,
             n_seen,
             attention=attention,
             n_heads=n_heads,
@@ -173,16 +194,20 @@ class MultiViewModule(BaseModuleClass):
             dropout_rate=dropout_rate,
         )
         fuse = ExpertFusion if fusion == "experts" else ConcatFusion
-        self.fusion = fuse(n_hidden, n_latent)
-        self.trunk = ClusterGatedTrunk(n_latent, n_cov, n_hidden, n_clusters)
-        self.rna_head = ExpressionHead(n_latent, n_cov, n_hidden, n_genes, linear=linear_decoder)
-        self.atac_head = PeakHead(
-            n_latent, n_cov, n_hidden, n_embed, n_peaks, linear=linear_decoder
-        )
-        self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_genes))
-        self.gate_logits = nn.Parameter(torch.full((n_peaks,), -3.0))
-        self.prior = GaussianMixturePrior(n_clusters, n_latent)
-        self.standard_prior = StandardNormalPrior(n_latent)
+        self.fusion = fuse(self.n_hidden, self.n_latent)
+
+    def _build_decoders(self, *, linear: bool) -> None:
+        """Set what turns z into the parameters of the likelihoods."""
+        widths = (self.n_latent, self.n_covariates, self.n_hidden)
+        n_embed = self.peak_table.shape[1]
+        self.trunk = ClusterGatedTrunk(*widths, self.n_clusters)
+        self.rna_head = ExpressionHead(*widths, self.n_genes, linear=linear)
+        self.atac_head = PeakHead(*widths, n_embed, self.n_peaks, linear=linear)
+        self.log_inverse_dispersion = nn.Parameter(torch.zeros(self.n_genes))
+        self.gate_logits = nn.Parameter(torch.full((self.n_peaks,), -3.0))
+
+    def _register_buffers(self, gene_columns: Tensor | None, peak_columns: Tensor | None) -> None:
+        """Add what is saved with the weights but not learnt by gradient."""
         self.register_buffer("mixture_active", torch.tensor(False))
         self.register_buffer("atac_median_depth", torch.tensor(1e4))
         self.register_buffer("n_train", torch.tensor(1e4))
@@ -359,185 +384,3 @@ class MultiViewModule(BaseModuleClass):
     def peak_log_rates(self, peak_vector: Tensor, peaks: Tensor | None = None) -> Tensor:
         """Return log-rates at unit library size, shape (cells, peaks)."""
         return self.atac_head.log_rates(peak_vector, self.peak_table, peaks).float()
-
-    # ---- loss -----------------------------------------------------------------------------
-
-    def loss(
-        self,
-        tensors: dict[str, Tensor],
-        inference_outputs: dict[str, Any],
-        generative_outputs: dict[str, Tensor],
-        kl_weight: float | Tensor = 1.0,
-    ) -> LossOutput:
-        """Return the negative ELBO per cell, plus the cycle term once its stage has begun."""
-        target: PairedBatch = inference_outputs["target"]
-        posterior: Posterior = inference_outputs["posterior"]
-        reconstruction = {
-            "reconstruction_rna": -self.rna_log_prob(target, generative_outputs["log_expression"]),
-            "reconstruction_atac": -self.atac_log_prob(target, generative_outputs["peak_vector"]),
-        }
-        if self.training and self.held_out_fraction > 0:
-            # Each count is held out in this fraction of the steps: the terms stand for all counts.
-            scale = 1.0 / self.held_out_fraction
-            reconstruction = {name: scale * value for name, value in reconstruction.items()}
-        kl = self.prior_kl(posterior, inference_outputs["log_responsibilities"])
-        per_cell = (
-            self.rna_weight * reconstruction["reconstruction_rna"]
-            + self.atac_weight * reconstruction["reconstruction_atac"]
-            + kl_weight * (kl["kl_z"] + kl["kl_c"])
-        )
-        if self.training and self.loading_precision > 0:
-            per_cell = per_cell + self.loading_penalty(generative_outputs)
-        extra = {name: value.mean().detach() for name, value in (reconstruction | kl).items()}
-        loss = per_cell.mean()
-        if self.cycle_weight > 0 and self.training:
-            # Of a part of the minibatch: the same gradient on average, at a fraction of the cost.
-            n_cells = max(1, len(per_cell) // _CYCLE_SHARE)
-            cycle = self.cycle_loss(target, posterior, generative_outputs, n_cells).mean()
-            loss = loss + self.cycle_weight * cycle
-            extra["cycle"] = cycle.detach()
-        return LossOutput(
-            loss=loss,
-            reconstruction_loss=reconstruction,
-            kl_local=kl,
-            extra_metrics=extra,
-        )
-
-    def loading_penalty(self, generative_outputs: dict[str, Tensor]) -> Tensor:
-        """Return the share of a cell in the negative log-prior of the loadings, (cells,)."""
-        vector = generative_outputs["peak_vector"].float()
-        gram = self.peak_table.T @ self.peak_table
-        # sum over peaks of (e_p . u)^2, without multiplying out the peaks
-        squares = ((vector @ gram) * vector).sum(-1)
-        return 0.5 * self.loading_precision / self.n_train * squares
-
-    def rna_log_prob(self, batch: PairedBatch, log_expression: Tensor) -> Tensor:
-        """Return log p(x | z) of each cell, zero where the cell has no RNA, (cells,)."""
-        value = negative_binomial_log_prob(
-            batch.rna,
-            batch.rna_depth.log() + log_expression,
-            self.log_inverse_dispersion.clamp(-10, 12).exp(),
-        )
-        return value * batch.has_rna.squeeze(1)
-
-    def atac_log_prob(self, batch: PairedBatch, peak_vector: Tensor) -> Tensor:
-        """Return log p(y | z) of each cell, zero where the cell has no ATAC, (cells,).
-
-        While training on many peaks it is estimated, without bias, from a sample of peaks.
-        """
-        target, peaks, weight = self._atac_target(batch.atac), None, 1.0
-        if self.training and self.peaks_per_step < self.n_peaks:
-            peaks = self._sample_peaks(peak_vector.device)
-            target, weight = target.select_features(peaks), self.n_peaks / len(peaks)
-        log_rate = batch.atac_depth.log() + self.peak_log_rates(peak_vector, peaks)
-        if self.atac_target == "binary":
-            # P(at least one Poisson event) as a logit: log(expm1(rate))
-            rate = log_rate.clamp(max=4.0).exp()
-            value = bernoulli_log_prob(target, rate + torch.log(-torch.expm1(-rate)), weight)
-        else:
-            gate = self.gate_logits if peaks is None else self.gate_logits[peaks]
-            value = zero_inflated_poisson_log_prob(target, log_rate, gate, weight)
-        return value * batch.has_atac.squeeze(1)
-
-    def _sample_peaks(self, device: torch.device) -> Tensor:
-        return torch.randperm(self.n_peaks, device=device)[: self.peaks_per_step].sort().values
-
-    def _atac_target(self, y: SparseTarget) -> SparseTarget:
-        if self.atac_target == "binary":
-            return y._replace(values=torch.ones_like(y.values))
-        if self.atac_target == "tfidf":
-            frequency = y.values / row_sums(y)[y.rows, 0]
-            return y._replace(values=torch.log1p(frequency * self.atac_encoder.idf[y.cols] * 1e4))
-        return y
-
-    def cycle_loss(
-        self,
-        batch: PairedBatch,
-        posterior: Posterior,
-        generative_outputs: dict[str, Tensor],
-        n_cells: int | None = None,
-    ) -> Tensor:
-        r"""Return the paper's cycle term of each cell, (cells,).
-
-        .. math::
-
-            KL(q(z|x, y) \,\|\, q(z|\hat x)) + KL(q(z|x, y) \,\|\, q(z|\hat y))
-
-        The imputed profiles are the means of the likelihoods at the observed depth; of peaks a
-        sample where they are many. `n_cells` takes the first cells of the minibatch only.
-        """
-        cells = slice(n_cells)
-        peaks = self._sample_peaks(posterior.mean.device)
-        depth, covariates = batch.rna_depth[cells], batch.covariates[cells]
-        expression = generative_outputs["log_expression"][cells].exp() * depth
-        vector = generative_outputs["peak_vector"][cells]
-        rates = self.peak_log_rates(vector, peaks).clamp(max=0).exp()
-        rna = self.rna_encoder(expression, depth, covariates)
-        atac = self.atac_encoder(rates, self.peak_table, covariates, peaks)
-        yes = torch.ones_like(batch.has_rna[cells])
-        from_rna = self.fusion(rna, atac, yes, ~yes)
-        from_atac = self.fusion(rna, atac, ~yes, yes)
-        mean, variance = posterior.mean[cells], posterior.variance[cells]
-        if self.detach_cycle:
-            mean, variance = mean.detach(), variance.detach()
-        joint = Normal(mean, variance.sqrt())
-        total = torch.zeros_like(mean[:, 0])
-        for single in (from_rna, from_atac):
-            other = Normal(single.mean.float(), single.variance.float().sqrt())
-            total = total + kl_divergence(joint, other).sum(-1)
-        return total
-
-    # ---- evaluation -----------------------------------------------------------------------
-
-    @torch.inference_mode()
-    @auto_move_data
-    def marginal_ll(
-        self,
-        tensors: dict[str, Tensor],
-        n_mc_samples: int,
-        return_mean: bool = False,
-        n_mc_samples_per_pass: int = 1,
-    ) -> Tensor | float:
-        """Estimate log p(x, y) by importance sampling from the posterior, per cell or mean."""
-        inference = self.inference(self.read_batch(tensors))
-        batch, qz = inference["batch"], inference["qz"]
-        terms = []
-        for _ in range(n_mc_samples):
-            z = qz.sample()
-            log_resp = self.log_responsibilities(inference["posterior"])
-            out = self.generative(z, log_resp.exp(), batch.covariates)
-            log_prior = (
-                self.prior.log_prob(z) if self.mixture_active else self.standard_prior.log_prob(z)
-            )
-            terms.append(
-                self.rna_log_prob(batch, out["log_expression"])
-                + self.atac_log_prob(batch, out["peak_vector"])
-                + log_prior
-                - qz.log_prob(z).sum(-1)
-            )
-        value = torch.logsumexp(torch.stack(terms), dim=0) - torch.tensor(
-            float(n_mc_samples)
-        ).log().to(qz.loc)
-        return value.mean().item() if return_mean else value.cpu()
-
-    @torch.inference_mode()
-    def sample(
-        self, tensors: dict[str, Tensor], n_samples: int = 1, **_: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Draw counts from the posterior predictive; see the model's method."""
-        inference = self.inference(self.read_batch(tensors))
-        out = self.generative(
-            inference["z"], inference["log_responsibilities"].exp(), inference["batch"].covariates
-        )
-        return self.draw(inference["batch"], out)
-
-    def draw(self, batch: PairedBatch, out: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Draw counts of all features from the likelihoods, (cells, genes) and (cells, peaks)."""
-        from atacvi.likelihoods import NegativeBinomial, ZeroInflatedPoisson
-
-        mean = batch.rna_depth * out["log_expression"].exp()
-        expression = NegativeBinomial(mean, self.log_inverse_dispersion.exp()).sample()
-        rate = batch.atac_depth * self.peak_log_rates(out["peak_vector"]).exp()
-        if self.atac_target == "binary":
-            return expression, torch.bernoulli(-torch.expm1(-rate))
-        return expression, ZeroInflatedPoisson(rate, self.gate_logits).sample()

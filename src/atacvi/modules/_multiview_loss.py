@@ -1,0 +1,177 @@
+"""Likelihoods and loss of MultiViewModule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from scvi.module.base import LossOutput
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from atacvi.likelihoods import (
+    SparseTarget,
+    bernoulli_log_prob,
+    negative_binomial_log_prob,
+    zero_inflated_poisson_log_prob,
+)
+from atacvi.modules._minibatch import PairedBatch, row_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from atacvi.nn import AtacEncoder, Posterior, RnaEncoder
+
+AtacTarget = Literal["counts", "binary", "tfidf"]
+
+# The cycle term takes one in so many cells of a minibatch.
+_CYCLE_SHARE = 4
+
+
+class MultiViewLossMixin:
+    """Reconstruction, cycle term and shrinkage of the loadings, on the parts of the module."""
+
+    training: bool
+    n_peaks: int
+    peaks_per_step: int
+    atac_target: AtacTarget
+    rna_weight: float
+    atac_weight: float
+    cycle_weight: float
+    held_out_fraction: float
+    loading_precision: float
+    detach_cycle: bool
+    n_train: Tensor
+    peak_table: nn.Parameter
+    gate_logits: nn.Parameter
+    log_inverse_dispersion: nn.Parameter
+    rna_encoder: RnaEncoder
+    atac_encoder: AtacEncoder
+    fusion: Callable[..., Posterior]
+    prior_kl: Callable[..., dict[str, Tensor]]
+    peak_log_rates: Callable[..., Tensor]
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Tensor],
+        kl_weight: float | Tensor = 1.0,
+    ) -> LossOutput:
+        """Return the negative ELBO per cell, plus the cycle term once its stage has begun."""
+        target: PairedBatch = inference_outputs["target"]
+        posterior: Posterior = inference_outputs["posterior"]
+        reconstruction = {
+            "reconstruction_rna": -self.rna_log_prob(target, generative_outputs["log_expression"]),
+            "reconstruction_atac": -self.atac_log_prob(target, generative_outputs["peak_vector"]),
+        }
+        if self.training and self.held_out_fraction > 0:
+            # Each count is held out in this fraction of the steps: the terms stand for all counts.
+            scale = 1.0 / self.held_out_fraction
+            reconstruction = {name: scale * value for name, value in reconstruction.items()}
+        kl = self.prior_kl(posterior, inference_outputs["log_responsibilities"])
+        per_cell = (
+            self.rna_weight * reconstruction["reconstruction_rna"]
+            + self.atac_weight * reconstruction["reconstruction_atac"]
+            + kl_weight * (kl["kl_z"] + kl["kl_c"])
+        )
+        if self.training and self.loading_precision > 0:
+            per_cell = per_cell + self.loading_penalty(generative_outputs)
+        extra = {name: value.mean().detach() for name, value in (reconstruction | kl).items()}
+        loss = per_cell.mean()
+        if self.cycle_weight > 0 and self.training:
+            # Of a part of the minibatch: the same gradient on average, at a fraction of the cost.
+            n_cells = max(1, len(per_cell) // _CYCLE_SHARE)
+            cycle = self.cycle_loss(target, posterior, generative_outputs, n_cells).mean()
+            loss = loss + self.cycle_weight * cycle
+            extra["cycle"] = cycle.detach()
+        return LossOutput(
+            loss=loss,
+            reconstruction_loss=reconstruction,
+            kl_local=kl,
+            extra_metrics=extra,
+        )
+
+    def loading_penalty(self, generative_outputs: dict[str, Tensor]) -> Tensor:
+        """Return the share of a cell in the negative log-prior of the loadings, (cells,)."""
+        vector = generative_outputs["peak_vector"].float()
+        gram = self.peak_table.T @ self.peak_table
+        # sum over peaks of (e_p . u)^2, without multiplying out the peaks
+        squares = ((vector @ gram) * vector).sum(-1)
+        return 0.5 * self.loading_precision / self.n_train * squares
+
+    def rna_log_prob(self, batch: PairedBatch, log_expression: Tensor) -> Tensor:
+        """Return log p(x | z) of each cell, zero where the cell has no RNA, (cells,)."""
+        value = negative_binomial_log_prob(
+            batch.rna,
+            batch.rna_depth.log() + log_expression,
+            self.log_inverse_dispersion.clamp(-10, 12).exp(),
+        )
+        return value * batch.has_rna.squeeze(1)
+
+    def atac_log_prob(self, batch: PairedBatch, peak_vector: Tensor) -> Tensor:
+        """Return log p(y | z) of each cell, zero where the cell has no ATAC, (cells,).
+
+        While training on many peaks it is estimated, without bias, from a sample of peaks.
+        """
+        target, peaks, weight = self._atac_target(batch.atac), None, 1.0
+        if self.training and self.peaks_per_step < self.n_peaks:
+            peaks = self._sample_peaks(peak_vector.device)
+            target, weight = target.select_features(peaks), self.n_peaks / len(peaks)
+        log_rate = batch.atac_depth.log() + self.peak_log_rates(peak_vector, peaks)
+        if self.atac_target == "binary":
+            # P(at least one Poisson event) as a logit: log(expm1(rate))
+            rate = log_rate.clamp(max=4.0).exp()
+            value = bernoulli_log_prob(target, rate + torch.log(-torch.expm1(-rate)), weight)
+        else:
+            gate = self.gate_logits if peaks is None else self.gate_logits[peaks]
+            value = zero_inflated_poisson_log_prob(target, log_rate, gate, weight)
+        return value * batch.has_atac.squeeze(1)
+
+    def _sample_peaks(self, device: torch.device) -> Tensor:
+        return torch.randperm(self.n_peaks, device=device)[: self.peaks_per_step].sort().values
+
+    def _atac_target(self, y: SparseTarget) -> SparseTarget:
+        if self.atac_target == "binary":
+            return y._replace(values=torch.ones_like(y.values))
+        if self.atac_target == "tfidf":
+            frequency = y.values / row_sums(y)[y.rows, 0]
+            return y._replace(values=torch.log1p(frequency * self.atac_encoder.idf[y.cols] * 1e4))
+        return y
+
+    def cycle_loss(
+        self,
+        batch: PairedBatch,
+        posterior: Posterior,
+        generative_outputs: dict[str, Tensor],
+        n_cells: int | None = None,
+    ) -> Tensor:
+        r"""Return the paper's cycle term of each cell, (cells,).
+
+        .. math::
+
+            KL(q(z|x, y) \,\|\, q(z|\hat x)) + KL(q(z|x, y) \,\|\, q(z|\hat y))
+
+        The imputed profiles are the means of the likelihoods at the observed depth; of peaks a
+        sample where they are many. `n_cells` takes the first cells of the minibatch only.
+        """
+        cells = slice(n_cells)
+        peaks = self._sample_peaks(posterior.mean.device)
+        depth, covariates = batch.rna_depth[cells], batch.covariates[cells]
+        expression = generative_outputs["log_expression"][cells].exp() * depth
+        vector = generative_outputs["peak_vector"][cells]
+        rates = self.peak_log_rates(vector, peaks).clamp(max=0).exp()
+        rna = self.rna_encoder(expression, depth, covariates)
+        atac = self.atac_encoder(rates, self.peak_table, covariates, peaks)
+        yes = torch.ones_like(batch.has_rna[cells])
+        from_rna = self.fusion(rna, atac, yes, ~yes)
+        from_atac = self.fusion(rna, atac, ~yes, yes)
+        mean, variance = posterior.mean[cells], posterior.variance[cells]
+        if self.detach_cycle:
+            mean, variance = mean.detach(), variance.detach()
+        joint = Normal(mean, variance.sqrt())
+        total = torch.zeros_like(mean[:, 0])
+        for single in (from_rna, from_atac):
+            other = Normal(single.mean.float(), single.variance.float().sqrt())
+            total = total + kl_divergence(joint, other).sum(-1)
+        return total
