@@ -55,7 +55,12 @@ def split_counts(x: SparseTarget, fraction: float) -> tuple[SparseTarget, Sparse
     Given the rates, the parts of Poisson counts are independent (count splitting: Neufeld et al.,
     Biostatistics 2024), so that what one part says of the other is signal, not noise.
     """
-    first = torch.binomial(x.values, torch.full_like(x.values, fraction))
+    # Nearly all counts are one: a coin each, and a binomial draw for the few others.
+    first = (torch.rand_like(x.values) < fraction).to(x.values.dtype)
+    several = (x.values != 1).nonzero().squeeze(1)
+    if several.numel():
+        counts = x.values[several]
+        first[several] = torch.binomial(counts, torch.full_like(counts, fraction))
     return _without_zeros(x, first), _without_zeros(x, x.values - first)
 
 
