@@ -111,10 +111,16 @@ class SparseTarget(NamedTuple):
         """
         position = torch.full((self.shape[1],), -1, device=self.cols.device)
         position[features] = torch.arange(features.numel(), device=self.cols.device)
-        cols = position[self.cols]
-        keep = cols >= 0
+        cols = position.index_select(0, self.cols)
+        # One search for all three columns: a bool index would search for each.
+        keep = (cols >= 0).nonzero().squeeze(1)
         shape = (self.shape[0], int(features.numel()))
-        return SparseTarget(self.rows[keep], cols[keep], self.values[keep], shape)
+        return SparseTarget(
+            self.rows.index_select(0, keep),
+            cols.index_select(0, keep),
+            self.values.index_select(0, keep),
+            shape,
+        )
 
 
 class Kernel(Protocol):

@@ -65,8 +65,13 @@ def split_counts(x: SparseTarget, fraction: float) -> tuple[SparseTarget, Sparse
 
 
 def _without_zeros(x: SparseTarget, values: Tensor) -> SparseTarget:
-    keep = values > 0
-    return SparseTarget(x.rows[keep], x.cols[keep], values[keep], x.shape)
+    keep = (values > 0).nonzero().squeeze(1)
+    return SparseTarget(
+        x.rows.index_select(0, keep),
+        x.cols.index_select(0, keep),
+        values.index_select(0, keep),
+        x.shape,
+    )
 
 
 def encode_covariates(

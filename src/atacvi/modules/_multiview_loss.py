@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from scvi.module.base import LossOutput
@@ -20,14 +20,20 @@ from atacvi.modules._minibatch import PairedBatch, row_sums
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from atacvi.nn import AtacEncoder, Posterior, RnaEncoder
+    from atacvi.nn import AtacEncoder, PeakHead, Posterior, RnaEncoder
 
 AtacTarget = Literal["counts", "binary", "tfidf"]
 
 # The cycle term takes one in so many cells of a minibatch.
 _CYCLE_SHARE = 4
-# The penalty on the loadings is estimated from so many peaks where there are more.
-_PEAKS_OF_PENALTY = 4_096
+
+
+class PeakSample(NamedTuple):
+    """Peaks of a step: their indices (``None`` for all), their embeddings, and what each counts."""
+
+    peaks: Tensor | None
+    rows: Tensor
+    weight: float
 
 
 class MultiViewLossMixin:
@@ -49,6 +55,7 @@ class MultiViewLossMixin:
     log_inverse_dispersion: nn.Parameter
     rna_encoder: RnaEncoder
     atac_encoder: AtacEncoder
+    atac_head: PeakHead
     fusion: Callable[..., Posterior]
     prior_kl: Callable[..., dict[str, Tensor]]
     peak_log_rates: Callable[..., Tensor]
@@ -63,9 +70,11 @@ class MultiViewLossMixin:
         """Return the negative ELBO per cell, plus the cycle term once its stage has begun."""
         target: PairedBatch = inference_outputs["target"]
         posterior: Posterior = inference_outputs["posterior"]
+        vector = generative_outputs["peak_vector"]
+        sample = self.sample_peaks()
         reconstruction = {
             "reconstruction_rna": -self.rna_log_prob(target, generative_outputs["log_expression"]),
-            "reconstruction_atac": -self.atac_log_prob(target, generative_outputs["peak_vector"]),
+            "reconstruction_atac": -self.atac_log_prob(target, vector, sample),
         }
         if self.training and self.held_out_fraction > 0:
             # Each count is held out in this fraction of the steps: the terms stand for all counts.
@@ -78,7 +87,7 @@ class MultiViewLossMixin:
             + kl_weight * (kl["kl_z"] + kl["kl_c"])
         )
         if self.training and self.loading_precision > 0:
-            per_cell = per_cell + self.loading_penalty(generative_outputs)
+            per_cell = per_cell + self.loading_penalty(vector, sample)
         extra = {name: value.mean().detach() for name, value in (reconstruction | kl).items()}
         loss = per_cell.mean()
         if self.cycle_weight > 0 and self.training:
@@ -94,15 +103,19 @@ class MultiViewLossMixin:
             extra_metrics=extra,
         )
 
-    def loading_penalty(self, generative_outputs: dict[str, Tensor]) -> Tensor:
+    def sample_peaks(self) -> PeakSample:
+        """Return the peaks that this step decodes: all, or a part of many while training."""
+        if not (self.training and self.peaks_per_step < self.n_peaks):
+            return PeakSample(None, self.peak_table, 1.0)
+        peaks = self._draw_peaks(self.peak_table.device)
+        # Gathered once: each gather costs a gradient of the size of the whole table.
+        return PeakSample(peaks, self.peak_table[peaks], self.n_peaks / len(peaks))
+
+    def loading_penalty(self, peak_vector: Tensor, sample: PeakSample) -> Tensor:
         """Return the share of a cell in the negative log-prior of the loadings, (cells,)."""
-        vector = generative_outputs["peak_vector"].float()
-        table, weight = self.peak_table, 1.0
-        if self.n_peaks > _PEAKS_OF_PENALTY:
-            chosen = torch.randint(self.n_peaks, (_PEAKS_OF_PENALTY,), device=vector.device)
-            table, weight = table[chosen], self.n_peaks / _PEAKS_OF_PENALTY
+        vector, rows = peak_vector.float(), sample.rows
         # sum over peaks of (e_p . u)^2, without multiplying out the peaks
-        squares = weight * ((vector @ (table.T @ table)) * vector).sum(-1)
+        squares = sample.weight * ((vector @ (rows.T @ rows)) * vector).sum(-1)
         return 0.5 * self.loading_precision / self.n_train * squares
 
     def rna_log_prob(self, batch: PairedBatch, log_expression: Tensor) -> Tensor:
@@ -114,16 +127,19 @@ class MultiViewLossMixin:
         )
         return value * batch.has_rna.squeeze(1)
 
-    def atac_log_prob(self, batch: PairedBatch, peak_vector: Tensor) -> Tensor:
+    def atac_log_prob(
+        self, batch: PairedBatch, peak_vector: Tensor, sample: PeakSample | None = None
+    ) -> Tensor:
         """Return log p(y | z) of each cell, zero where the cell has no ATAC, (cells,).
 
         While training on many peaks it is estimated, without bias, from a sample of peaks.
         """
-        target, peaks, weight = self._atac_target(batch.atac), None, 1.0
-        if self.training and self.peaks_per_step < self.n_peaks:
-            peaks = self._sample_peaks(peak_vector.device)
-            target, weight = target.select_features(peaks), self.n_peaks / len(peaks)
-        log_rate = batch.atac_depth.log() + self.peak_log_rates(peak_vector, peaks)
+        peaks, rows, weight = self.sample_peaks() if sample is None else sample
+        target = self._atac_target(batch.atac)
+        if peaks is not None:
+            target = target.select_features(peaks)
+        log_rate = self.atac_head.log_rates_of(peak_vector, rows, peaks).float()
+        log_rate = batch.atac_depth.log() + log_rate
         if self.atac_target == "binary":
             # P(at least one Poisson event) as a logit: log(expm1(rate))
             rate = log_rate.clamp(max=4.0).exp()
@@ -133,7 +149,7 @@ class MultiViewLossMixin:
             value = zero_inflated_poisson_log_prob(target, log_rate, gate, weight)
         return value * batch.has_atac.squeeze(1)
 
-    def _sample_peaks(self, device: torch.device) -> Tensor:
+    def _draw_peaks(self, device: torch.device) -> Tensor:
         return torch.randperm(self.n_peaks, device=device)[: self.peaks_per_step].sort().values
 
     def _atac_target(self, y: SparseTarget) -> SparseTarget:
@@ -161,7 +177,7 @@ class MultiViewLossMixin:
         sample where they are many. `n_cells` takes the first cells of the minibatch only.
         """
         cells = slice(n_cells)
-        peaks = self._sample_peaks(posterior.mean.device)
+        peaks = self._draw_peaks(posterior.mean.device)
         depth, covariates = batch.rna_depth[cells], batch.covariates[cells]
         expression = generative_outputs["log_expression"][cells].exp() * depth
         vector = generative_outputs["peak_vector"][cells]

@@ -134,6 +134,9 @@ class PeakHead(nn.Module):
 
     def log_rates(self, vector: Tensor, table: Tensor, peaks: Tensor | None = None) -> Tensor:
         """Return log-rates at unit library size, shape (cells, peaks)."""
+        return self.log_rates_of(vector, table if peaks is None else table[peaks], peaks)
+
+    def log_rates_of(self, vector: Tensor, rows: Tensor, peaks: Tensor | None = None) -> Tensor:
+        """Return log-rates from the embeddings of the very peaks asked for, (cells, peaks)."""
         offset = self.offset if peaks is None else self.offset[peaks]
-        table = table if peaks is None else table[peaks]
-        return torch.addmm(offset, vector, table.T)
+        return torch.addmm(offset, vector, rows.T)
