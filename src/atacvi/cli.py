@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["demo", "--out", "no/such/place/demo"])
     2
     """
+    # Threads that wait by spinning slow a shared machine to a crawl; torch reads this when it loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as end:

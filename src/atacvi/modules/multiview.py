@@ -128,7 +128,7 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
         encode_covariates: bool = False,
         dropout_rate: float = 0.1,
         modality_dropout: float = 0.2,
-        held_out_fraction: float = 0.3,
+        held_out_fraction: float = 0.0,
         loading_precision: float = 100.0,
         peaks_per_step: int | None = None,
         rna_weight: float = 1.0,
