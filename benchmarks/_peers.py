@@ -245,7 +245,8 @@ def multiview_model(mdata: MuData, seed: int, options: dict[str, Any]) -> Any:
     setup = {"modalities": dict(_MODALITIES), **options.get("multiview_setup", {})}
     atacvi.MultiViewModel.setup_mudata(mdata, **setup)
     model = atacvi.MultiViewModel(mdata, **options.get("multiview_model", {}))
-    model.train(max_epochs=options.get("multiview_epochs"), **options.get("multiview_train", {}))
+    training = {"max_epochs": options.get("multiview_epochs")}
+    model.train(**{**training, **options.get("multiview_train", {})})
     return model
 
 
