@@ -103,7 +103,8 @@ def test_features_asked_for_equal_the_whole(case):
 
 
 def test_sparse_and_zarr_output(case, tmp_path):
-    zarr = pytest.importorskip("zarr")
+    import zarr
+
     dense = case.model.get_normalized_accessibility(return_numpy=True)
     threshold = float(np.median(dense))
     sparse = case.model.get_normalized_accessibility(threshold=threshold)

@@ -48,7 +48,8 @@ def test_the_rule_of_scmvp():
 
 
 def test_agrees_with_scanpy():
-    scanpy = pytest.importorskip("scanpy")
+    import scanpy
+
     adata = simulate_multiome(100, 60, 400, 3, random_state=0)["atac"]
     other = adata.copy()
     pp.filter_features(adata, min_cells=20)

@@ -31,7 +31,8 @@ def test_equals_the_exact_svd(atac):
 
 @pytest.mark.slow  # the import of muon alone takes seconds
 def test_matches_muon(atac):
-    muon = pytest.importorskip("muon")
+    import muon
+
     theirs = atac.copy()
     muon.atac.tl.lsi(theirs, n_comps=4)
     pp.lsi(atac, 4, drop_first=False, n_iter=15)

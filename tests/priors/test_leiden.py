@@ -48,8 +48,9 @@ def test_graph_is_symmetric_with_weights_up_to_one():
 
 @pytest.mark.slow  # the first call of umap compiles for many seconds
 def test_graph_is_that_of_scanpy():
-    anndata = pytest.importorskip("anndata")
-    scanpy = pytest.importorskip("scanpy")
+    import anndata
+    import scanpy
+
     z = blobs(3, 300, 6)[0].astype(np.float32)
     adata = anndata.AnnData(z)
     scanpy.pp.neighbors(adata, n_neighbors=15, use_rep="X")
