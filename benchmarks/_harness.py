@@ -247,6 +247,43 @@ def markdown(table: pd.DataFrame, digits: int = 3) -> str:
     return "\n".join([head, rule, *body]) + "\n"
 
 
+def run_methods(
+    target: str,
+    methods: Sequence[str],
+    arguments: argparse.Namespace,
+    common: dict[str, Any],
+) -> pd.DataFrame:
+    """Run a job with every method and seed; one row each, errors included.
+
+    The job gets ``method``, ``seed`` and `common`. The table of runs is written after each one, so
+    that an interrupted benchmark keeps what it has.
+    """
+    import pandas as pd
+
+    name = target.partition(".py")[0]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for method in methods:
+        for seed in arguments.seeds:
+            job = {"method": method, "seed": seed, **common}
+            log = arguments.out / "logs" / f"{method}_seed{seed}.log"
+            found = run_isolated(target, job, arguments.threads, arguments.timeout, log)
+            rows.append({"method": method, "seed": seed, **found})
+            say(str(rows[-1]))
+            pd.DataFrame(rows).to_csv(arguments.out / f"{name}_runs.csv", index=False)
+    return pd.DataFrame(rows)
+
+
+def report_methods(
+    runs: pd.DataFrame, columns: Sequence[str], out: Path, name: str, title: str, notes: str
+) -> None:
+    """Write the summary over the seeds of each method as a table and a figure."""
+    summary = summarise(runs, ["method"])
+    shown = ["method", "runs", *columns, "peak_mb", "error"]
+    write_table(summary[[c for c in shown if c in summary]], out, name, notes)
+    write_figure(summary, columns, out, name, title)
+
+
 def write_table(table: pd.DataFrame, out: Path, name: str, notes: str = "") -> None:
     """Write ``name.csv`` and ``name.md`` with machine and command, and show the table."""
     out.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,6 @@ import _harness as harness
 import _peers as peers
 import _predict as models
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
@@ -123,35 +122,19 @@ def main() -> None:
     harness.add_common_arguments(parser)
     arguments = parser.parse_args()
     options = {"multivi_epochs": arguments.multivi_epochs, **arguments.multiview_options}
-    rows: list[dict[str, Any]] = []
-    for method in arguments.methods:
-        for seed in arguments.seeds:
-            job = {
-                "data": str(arguments.data.resolve()),
-                "method": method,
-                "seed": seed,
-                "held_out": arguments.held_out,
-                "min_cells": arguments.min_cells,
-                "options": options,
-            }
-            log = arguments.out / "logs" / f"{method}_seed{seed}.log"
-            found = harness.run_isolated(
-                "crossmodal.py:cross", job, arguments.threads, arguments.timeout, log
-            )
-            rows.append({"method": method, "seed": seed, **found})
-            harness.say(str(rows[-1]))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(arguments.out / "crossmodal_runs.csv", index=False)
-    summary = harness.summarise(table, ["method"])
-    shown = ["method", "runs", *_COLUMNS, "peak_mb", "error"]
+    common = {
+        "data": str(arguments.data.resolve()),
+        "held_out": arguments.held_out,
+        "min_cells": arguments.min_cells,
+        "options": options,
+    }
+    runs = harness.run_methods("crossmodal.py:cross", arguments.methods, arguments, common)
     notes = (
         f"Data: {arguments.data.name}; {arguments.held_out:.0%} of the cells held out; "
         f"MULTIVI {arguments.multivi_epochs} epochs; 'mean' is the mean training profile."
     )
-    view = summary[[c for c in shown if c in summary]]
-    harness.write_table(view, arguments.out, "crossmodal", notes)
-    harness.write_figure(summary, _COLUMNS, arguments.out, "crossmodal", arguments.data.stem)
+    title = arguments.data.stem
+    harness.report_methods(runs, _COLUMNS, arguments.out, "crossmodal", title, notes)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ import _harness as harness
 import _peers as peers
 import _predict as models
 import numpy as np
-import pandas as pd
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -121,38 +120,22 @@ def main() -> None:
         "peakvi_epochs": arguments.peakvi_epochs,
         **arguments.multiview_options,
     }
-    rows: list[dict[str, Any]] = []
-    for method in arguments.methods:
-        for seed in arguments.seeds:
-            job = {
-                "data": str(arguments.data.resolve()),
-                "method": method,
-                "seed": seed,
-                "fraction": arguments.fraction,
-                "max_entries": arguments.max_entries,
-                "options": options,
-            }
-            log = arguments.out / "logs" / f"{method}_seed{seed}.log"
-            found = harness.run_isolated(
-                "imputation.py:impute", job, arguments.threads, arguments.timeout, log
-            )
-            rows.append({"method": method, "seed": seed, **found})
-            harness.say(str(rows[-1]))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(arguments.out / "imputation_runs.csv", index=False)
-    summary = harness.summarise(table, ["method"])
+    common = {
+        "data": str(arguments.data.resolve()),
+        "fraction": arguments.fraction,
+        "max_entries": arguments.max_entries,
+        "options": options,
+    }
+    runs = harness.run_methods("imputation.py:impute", arguments.methods, arguments, common)
     kinds = ("auroc", "auroc_depth", "auroc_same_feature")
-    columns = [f"{name}_{kind}" for name in ("atac", "rna") for kind in kinds]
-    shown = ["method", "runs", *columns, "seconds", "peak_mb", "error"]
+    columns = [*(f"{name}_{kind}" for name in ("atac", "rna") for kind in kinds), "seconds"]
     notes = (
         f"Data: {arguments.data.name}; {arguments.fraction:.0%} of the non-zeros of both "
         f"modalities hidden; MULTIVI {arguments.multivi_epochs} and PEAKVI "
         f"{arguments.peakvi_epochs} epochs; 'mean' is the share of cells that show the feature."
     )
-    view = summary[[c for c in shown if c in summary]]
-    harness.write_table(view, arguments.out, "imputation", notes)
-    harness.write_figure(summary, columns, arguments.out, "imputation", arguments.data.stem)
+    title = arguments.data.stem
+    harness.report_methods(runs, columns, arguments.out, "imputation", title, notes)
 
 
 if __name__ == "__main__":

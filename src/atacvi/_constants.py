@@ -28,11 +28,13 @@ CAT_COVS_KEY: Final = "extra_categorical_covs"
 CONT_COVS_KEY: Final = "extra_continuous_covs"
 SIZE_FACTOR_KEY: Final = "size_factor"
 INDICES_KEY: Final = "ind_x"
+CONDITION_KEY: Final = "condition"
 
 # Slots that functions and models write
 UNS_KEY: Final = "atacvi"
 OBSM_MULTIVIEW: Final = "X_multiview"
 OBSM_LSI: Final = "X_lsi"
+OBSM_TOKENS: Final = "X_tokens"
 VARM_LSI: Final = "LSI"
 UNS_LSI: Final = "lsi"
 OBS_CLUSTERS: Final = "multiview_cluster"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -71,3 +72,23 @@ def test_machine_and_output_files(harness, tmp_path, capsys):
     assert "A note." in page
     assert "Python 3." in harness.machine()
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "scores.csv"), table)
+
+
+def test_every_method_and_seed_becomes_a_row(harness, tmp_path, monkeypatch):
+    def run_isolated(target, job, threads, timeout, log):
+        if job["method"] == "bad":
+            return {"error": "ValueError: no"}
+        return {"score": job["seed"] + job["more"], "seconds": 1.0, "log": log.name}
+
+    monkeypatch.setattr(harness, "run_isolated", run_isolated)
+    arguments = SimpleNamespace(out=tmp_path / "new", seeds=[0, 1], threads=1, timeout=None)
+    runs = harness.run_methods("task.py:job", ["good", "bad"], arguments, {"more": 2})
+    assert runs["score"].tolist()[:2] == [2, 3]
+    assert runs["log"].tolist()[:2] == ["good_seed0.log", "good_seed1.log"]
+    assert runs["error"].tolist()[2:] == ["ValueError: no"] * 2
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "task_runs.csv"), runs)
+    harness.report_methods(runs, ("score", "seconds"), tmp_path, "task", "title", "A note.")
+    summary = pd.read_csv(tmp_path / "task.csv")
+    assert summary["score"].tolist()[0] == 2.5
+    assert summary["error"].tolist()[1] == "ValueError: no"
+    assert (tmp_path / "task.png").exists()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from atacvi.modules import MultiViewModule
-from atacvi.training import MultiViewStages, StageSchedule, StopOnNonFinite
+from atacvi.training import MultiViewStages, StageSchedule
 
 N_CELLS, N_LATENT = 90, 3
 
@@ -150,10 +150,48 @@ def test_state_of_a_stopped_run(module):
     assert (other.best, other.waited) == (2.0, 1)
 
 
-def test_a_loss_that_is_not_finite_is_named():
-    trainer = FakeTrainer()
-    trainer.current_epoch, trainer.global_step = 4, 17
-    check = StopOnNonFinite()
-    check.on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)})
-    with pytest.raises(FloatingPointError, match="epoch 4, step 17"):
-        check.on_train_batch_end(trainer, None, {"loss": torch.tensor(float("nan"))})
+def test_the_mixture_starts_from_the_best_weights_of_the_warm_up(module):
+    seen = []
+
+    def get_latent() -> tuple[np.ndarray, np.ndarray]:
+        seen.append(module.rna_head.offset[0].item())
+        return posteriors()
+
+    stages = MultiViewStages(StageSchedule(4, None), get_latent, n_clusters=3)
+    run(stages, module, [3.0, 1.0, 2.0, 5.0, 4.0])
+    assert seen == [1.0]  # the second epoch was the best
+
+
+def test_the_mixture_starts_from_the_last_weights_where_asked(module):
+    seen = []
+
+    def get_latent() -> tuple[np.ndarray, np.ndarray]:
+        seen.append(module.rna_head.offset[0].item())
+        return posteriors()
+
+    stages = MultiViewStages(StageSchedule(4, None), get_latent, n_clusters=3, restore_best=False)
+    run(stages, module, [3.0, 1.0, 2.0, 5.0, 4.0])
+    assert seen == [3.0]
+
+
+def test_a_given_number_of_clusters_is_kept(module, monkeypatch):
+    """Also where a component of the fit is the most probable one of no cell."""
+    from atacvi.training import stages as home
+
+    def fit_with_an_empty_component(z: np.ndarray, *args: Any, **kwargs: Any) -> Any:
+        labels = np.repeat([0, 2, 2], N_CELLS // 3)
+        return SimpleNamespace(labels=labels)
+
+    monkeypatch.setattr(home, "fit_mixture", fit_with_an_empty_component)
+    stages = make(StageSchedule(0, None), n_clusters=4)
+    run(stages, module, [1.0])
+    assert module.n_clusters == 4
+    shares = module.prior.responsibilities(torch.as_tensor(latent())).detach()
+    assert shares.argmax(1).unique().numel() == 4
+
+
+def test_the_stage_has_a_name(module):
+    stages = make(StageSchedule(1, None))
+    assert stages.stage == "warm-up"
+    run(stages, module, [1.0, 1.0])
+    assert stages.stage == "mixture"

@@ -19,8 +19,15 @@ from atacvi.data.counts import (
     count_presence,
     to_csr_matrix,
 )
+from atacvi.data.fragments import read_fragments
 from atacvi.data.joint import concat_modalities, feature_modalities, split_modalities
 from atacvi.data.project import project_regions
+from atacvi.data.tokens import (
+    get_universe,
+    tokenize_anndata,
+    tokenize_bed,
+    tokenize_fragments,
+)
 from atacvi.data.validate import MultiomePresence, validate_anndata, validate_multiome
 
 __all__ = [
@@ -39,9 +46,14 @@ __all__ = [
     "count_presence",
     "feature_modalities",
     "get_matrix",
+    "get_universe",
     "project_regions",
+    "read_fragments",
     "split_modalities",
     "to_csr_matrix",
+    "tokenize_anndata",
+    "tokenize_bed",
+    "tokenize_fragments",
     "validate_anndata",
     "validate_multiome",
 ]

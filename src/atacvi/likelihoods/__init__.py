@@ -12,6 +12,7 @@ from atacvi.likelihoods._sparse import SparseTarget
 from atacvi.likelihoods.bernoulli import Bernoulli, bernoulli_log_prob
 from atacvi.likelihoods.negative_binomial import NegativeBinomial, negative_binomial_log_prob
 from atacvi.likelihoods.poisson import Poisson, poisson_log_prob
+from atacvi.likelihoods.sparse_draws import draw_counts, draw_open
 from atacvi.likelihoods.zero_inflated_poisson import (
     ZeroInflatedPoisson,
     zero_inflated_poisson_log_prob,
@@ -24,6 +25,8 @@ __all__ = [
     "SparseTarget",
     "ZeroInflatedPoisson",
     "bernoulli_log_prob",
+    "draw_counts",
+    "draw_open",
     "negative_binomial_log_prob",
     "poisson_log_prob",
     "zero_inflated_poisson_log_prob",

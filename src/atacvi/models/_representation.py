@@ -46,6 +46,7 @@ class RepresentationMixin(StreamingMixin):
         mc_samples: int = 5000,
         batch_size: int | None = None,
         return_dist: bool = False,
+        weighted: bool = True,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return the latent of each cell.
 
@@ -65,7 +66,10 @@ class RepresentationMixin(StreamingMixin):
         batch_size
             Cells per minibatch.
         return_dist
-            Return mean and variance instead.
+            Return mean and variance of z instead; they are never weighted.
+        weighted
+            Multiply the latent by the weights of its directions (`atacvi.training.emphasis_of`),
+            which distances should have; ``False`` gives z itself, as the decoders take it.
 
         Returns
         -------
@@ -98,10 +102,12 @@ class RepresentationMixin(StreamingMixin):
             variance[where] = posterior.variance.cpu().numpy()
         if return_dist:
             return mean, variance
+        latent = mean
         if not give_mean:
-            noise = torch.randn(mean.shape).numpy()
-            return mean + np.sqrt(variance) * noise
-        return mean
+            latent = mean + np.sqrt(variance) * torch.randn(mean.shape).numpy()
+        if weighted:
+            latent = latent @ self.module.latent_emphasis.cpu().numpy()  # type: ignore[attr-defined]
+        return latent
 
     def _posterior(self, tensors: dict[str, torch.Tensor], modality: Modality) -> Any:
         module = self.module  # type: ignore[attr-defined]

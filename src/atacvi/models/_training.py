@@ -103,7 +103,8 @@ class MultiViewTrainingMixin(StreamingMixin):
         Raises
         ------
         FloatingPointError
-            If the loss is not finite.
+            If the loss is not finite; the model then holds the weights of the last epoch's end
+            at which all was well.
         TypeError
             If `plan_kwargs` holds an unknown argument.
         ValueError
@@ -151,6 +152,13 @@ class MultiViewTrainingMixin(StreamingMixin):
         self.module.train()  # Lightning takes the mode it finds: of a trained model, evaluation
         try:
             runner()
+        except FloatingPointError:
+            # The module holds its last good weights: once an epoch has ended well they are a model.
+            callbacks = runner.trainer.callbacks  # type: ignore[attr-defined]
+            check = next(c for c in callbacks if isinstance(c, StopOnNonFinite))
+            self.is_trained_ = self.is_trained_ or check.kept_epoch is not None
+            self.module.eval()
+            raise
         finally:
             self.training_stages_ = dict(stages.borders)
             self._note_clusters()
@@ -194,7 +202,8 @@ class MultiViewTrainingMixin(StreamingMixin):
     def _callbacks(
         self, stages: MultiViewStages, given: list[Callback], checkpoint_dir: str | None
     ) -> list[Callback]:
-        callbacks: list[Callback] = [stages, StopOnNonFinite(), *given]
+        check = StopOnNonFinite(lambda: stages.stage)
+        callbacks: list[Callback] = [stages, check, *given]
         if not (self.is_trained or self._is_query):  # what was learnt is the better start
             callbacks.insert(0, StartFromData(self._counts_of, _seed()))
         if self._is_query:
@@ -266,6 +275,7 @@ class MultiViewTrainingMixin(StreamingMixin):
             labels,
             self.n_clusters,
             restore_best=watch,
+            weigh_latent=not self._is_query,  # a query lies in the space of its reference
             random_state=_seed(),
         )
 

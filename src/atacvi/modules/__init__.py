@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from atacvi.modules._atacformer_config import AtacformerConfig
+from atacvi.modules._atacformer_loss import AtacformerObjectives
+from atacvi.modules.atacformer import AtacformerModule
 from atacvi.modules.multiview import MultiViewModule
 
-__all__ = ["MultiViewModule"]
+__all__ = [
+    "AtacformerConfig",
+    "AtacformerModule",
+    "AtacformerObjectives",
+    "MultiViewModule",
+]

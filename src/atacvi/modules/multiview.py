@@ -105,6 +105,7 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
     mixture_active: Tensor
     atac_median_depth: Tensor
     n_train: Tensor
+    latent_emphasis: Tensor
 
     def __init__(
         self,
@@ -211,6 +212,7 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
         self.register_buffer("mixture_active", torch.tensor(False))
         self.register_buffer("atac_median_depth", torch.tensor(1e4))
         self.register_buffer("n_train", torch.tensor(1e4))
+        self.register_buffer("latent_emphasis", torch.eye(self.n_latent))
         self.register_buffer("gene_columns", gene_columns)
         columns = torch.empty(0, dtype=torch.long) if peak_columns is None else peak_columns
         self.register_buffer("peak_columns", columns)

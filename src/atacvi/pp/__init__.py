@@ -5,6 +5,7 @@ from __future__ import annotations
 from .binarize import binarize
 from .filter import filter_features
 from .lsi import lsi
+from .spectral import spectral
 from .tfidf import tfidf
 
-__all__ = ["binarize", "filter_features", "lsi", "tfidf"]
+__all__ = ["binarize", "filter_features", "lsi", "spectral", "tfidf"]

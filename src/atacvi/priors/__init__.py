@@ -16,6 +16,7 @@ from atacvi.priors._initialization import (
     fit_mixture,
     moments_by_label,
 )
+from atacvi.priors._splitting import split_to_number
 from atacvi.priors.gaussian_mixture import GaussianMixturePrior
 from atacvi.priors.standard_normal import PriorKL, StandardNormalPrior
 
@@ -32,5 +33,6 @@ __all__ = [
     "fit_mixture",
     "moments_by_label",
     "sharpness_penalty",
+    "split_to_number",
     "warn_on_collapse",
 ]

@@ -161,15 +161,16 @@ def match_chromosome_names(regions: pd.DataFrame, reference: pd.DataFrame) -> pd
     >>> match_chromosome_names(parse_regions(["1:1-5", "MT:1-5"]), reference)["chrom"].tolist()
     ['chr1', 'chrM']
     """
-    known = {_bare(chrom): chrom for chrom in _unique(reference["chrom"])}
+    known = {bare_name(chrom): chrom for chrom in _unique(reference["chrom"])}
     exact = set(known.values())
-    chroms = [c if c in exact else known.get(_bare(c), c) for c in regions["chrom"]]
+    chroms = [c if c in exact else known.get(bare_name(c), c) for c in regions["chrom"]]
     out = regions.copy()
     out["chrom"] = np.asarray(chroms, dtype=object)
     return out
 
 
-def _bare(chrom: str) -> str:
+def bare_name(chrom: str) -> str:
+    """Name of a chromosome without what conventions differ in: ``chr1`` and ``1``, ``MT``, ``M``."""
     bare = chrom.lower().removeprefix("chr")
     return "m" if bare == "mt" else bare
 
@@ -231,7 +232,7 @@ def _mismatch_message(
         f"at least {min_share:.0%} (min_share) must"
     )
     if len(shared) < min(len(chroms_query), len(chroms_reference)) / 2:
-        named = {_bare(c) for c in chroms_query} & {_bare(c) for c in chroms_reference}
+        named = {bare_name(c) for c in chroms_query} & {bare_name(c) for c in chroms_reference}
         found = (
             f"the chromosomes differ: query {chroms_query[:_N_EXAMPLES]}, "
             f"reference {chroms_reference[:_N_EXAMPLES]}"

@@ -39,7 +39,7 @@ def overlap(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, n
     >>> [pairs.tolist() for pairs in overlap(a, b)]
     [[0, 1], [0, 0], [5, 5]]
     """
-    (start_a, end_a), (start_b, end_b) = _on_one_line(a, b)
+    (start_a, end_a), (start_b, end_b), _ = on_one_line(a, b)
     # b starts inside a (or together with it); else a starts strictly inside b
     in_a, in_b = _starts_within(start_b, start_a, end_a)
     other_b, other_a = _starts_within(start_a, start_b + 1, end_b)
@@ -53,15 +53,19 @@ def overlap(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, n
     return index_a, index_b, length
 
 
-def _on_one_line(a: pd.DataFrame, b: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Lay the chromosomes end to end, so that one coordinate orders everything."""
+def on_one_line(a: pd.DataFrame, b: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Lay the chromosomes end to end, so that one coordinate orders everything.
+
+    Returns starts and ends of either table, and the codes of their chromosomes.
+    """
     chroms = np.concatenate([_array(a["chrom"]), _array(b["chrom"])])
     codes = pd.factorize(chroms)[0].astype(np.int64)
     starts = [table["start"].to_numpy(dtype=np.int64) for table in (a, b)]
     ends = [table["end"].to_numpy(dtype=np.int64) for table in (a, b)]
     length = max((int(end.max()) for end in ends if end.size), default=0) + 1
     offsets = np.split(codes * length, [len(a)])
-    return [(s + o, e + o) for s, e, o in zip(starts, ends, offsets, strict=True)]
+    lines = [(s + o, e + o) for s, e, o in zip(starts, ends, offsets, strict=True)]
+    return [*lines, (codes[: len(a)], codes[len(a) :])]
 
 
 def _starts_within(

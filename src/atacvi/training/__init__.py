@@ -2,22 +2,74 @@
 
 from __future__ import annotations
 
+from atacvi.training.atacformer_plan import FinetuningPlan, PretrainingPlan, TokenTrainingPlan
+from atacvi.training.atacformer_start import (
+    balanced_rows,
+    set_pooling_weights,
+    spectral_loadings,
+    start_atacformer,
+)
+from atacvi.training.corruption import NEGATIVES, TokenCorruption
+from atacvi.training.emphasis import emphasis_of
+from atacvi.training.nonfinite import StopOnNonFinite
 from atacvi.training.plans import MultiViewTrainingPlan, check_plan_kwargs
 from atacvi.training.query import COVARIATE_WEIGHT, LearnNewColumns
 from atacvi.training.resume import CheckpointEachEpoch, checkpoint_path, read_checkpoint
-from atacvi.training.stages import MultiViewStages, StageSchedule, StopOnNonFinite
+from atacvi.training.schedules import ramp, warmup_cosine
+from atacvi.training.selection import SelectBest, TokenCheckpoint
+from atacvi.training.stages import MultiViewStages, StageSchedule
 from atacvi.training.starts import StartFromData
+from atacvi.training.token_batches import (
+    BatchPlan,
+    TokenBatchSampler,
+    TokenDataset,
+    TokenRows,
+    token_loader,
+)
+from atacvi.training.token_data import TokenDataModule
+from atacvi.training.token_views import (
+    FinetuningViews,
+    PretrainingViews,
+    pack,
+    split_cells,
+    thin_cells,
+)
 
 __all__ = [
+    "BatchPlan",
     "COVARIATE_WEIGHT",
     "CheckpointEachEpoch",
+    "FinetuningPlan",
+    "FinetuningViews",
     "LearnNewColumns",
     "MultiViewStages",
     "MultiViewTrainingPlan",
-    "StopOnNonFinite",
+    "NEGATIVES",
+    "PretrainingPlan",
+    "PretrainingViews",
+    "SelectBest",
     "StageSchedule",
     "StartFromData",
+    "StopOnNonFinite",
+    "TokenBatchSampler",
+    "TokenCheckpoint",
+    "TokenCorruption",
+    "TokenDataModule",
+    "TokenDataset",
+    "TokenRows",
+    "TokenTrainingPlan",
+    "balanced_rows",
     "check_plan_kwargs",
     "checkpoint_path",
+    "emphasis_of",
+    "pack",
+    "ramp",
     "read_checkpoint",
+    "set_pooling_weights",
+    "spectral_loadings",
+    "split_cells",
+    "start_atacformer",
+    "thin_cells",
+    "token_loader",
+    "warmup_cosine",
 ]

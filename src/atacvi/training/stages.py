@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from atacvi.priors import MixtureFit, fit_mixture, moments_by_label, warn_on_collapse
+from atacvi.priors import (
+    MixtureFit,
+    fit_mixture,
+    moments_by_label,
+    split_to_number,
+    warn_on_collapse,
+)
+from atacvi.training.emphasis import emphasis_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +62,7 @@ class MultiViewStages(Callback):
     """Move the module through its stages; keep its best weights and stop on the held-out ELBO.
 
     A plateau in the warm-up begins the mixture; a plateau after that ends the training. The best
-    weights of the last stage are put back at the end, so that what a user gets is not what
+    weights of a stage are put back at its end, so that neither the mixture nor the user gets what
     overfitting left.
 
     Parameters
@@ -71,6 +78,8 @@ class MultiViewStages(Callback):
         Number of components; ``None`` chooses by Leiden clustering of the latent.
     restore_best
         Whether to put the best weights back.
+    weigh_latent
+        Whether to set the module's weights of the latent directions at the end.
     random_state
         Seed of the fit of the mixture.
     """
@@ -83,12 +92,13 @@ class MultiViewStages(Callback):
         n_clusters: int | None = None,
         *,
         restore_best: bool = True,
+        weigh_latent: bool = True,
         random_state: int = 0,
     ) -> None:
         self.schedule = schedule
         self.get_latent, self.labels = get_latent, labels
         self.n_clusters, self.random_state = n_clusters, random_state
-        self.restore_best = restore_best
+        self.restore_best, self.weigh_latent = restore_best, weigh_latent
         self.borders: dict[str, int] = {}
         self.best = float("inf")
         self.best_state: dict[str, torch.Tensor] | None = None
@@ -118,7 +128,14 @@ class MultiViewStages(Callback):
             progress = (epoch - self.borders["cycle"] + 1) / max(1, schedule.cycle_ramp)
             module.cycle_weight = schedule.cycle_weight * min(1.0, progress)
 
+    @property
+    def stage(self) -> str:
+        """Name of the stage that runs."""
+        return "mixture" if "mixture" in self.borders else "warm-up"
+
     def _begin_mixture(self, trainer: Trainer, module: Any, epoch: int) -> None:
+        if self.restore_best and self.best_state is not None:
+            module.load_state_dict(self.best_state)
         fit = self._fit()
         if len(fit.weights) != module.n_clusters:
             module.resize_mixture(len(fit.weights))
@@ -144,8 +161,11 @@ class MultiViewStages(Callback):
         else:
             method: Literal["leiden", "gmm"] = "leiden" if self.n_clusters is None else "gmm"
             # A fit on a part of the cells labels all of them.
-            fitted = fit_mixture(mean, method, self.n_clusters, random_state=self.random_state)
+            weighted = mean @ emphasis_of(mean)
+            fitted = fit_mixture(weighted, method, self.n_clusters, random_state=self.random_state)
             labels = fitted.labels
+            if self.n_clusters is not None:
+                labels = split_to_number(weighted, labels, self.n_clusters, self.random_state)
         known = labels >= 0
         fit = moments_by_label(mean[known], labels[known])
         spread = moments_by_label(variance[known], labels[known]).means
@@ -175,31 +195,16 @@ class MultiViewStages(Callback):
             trainer.should_stop = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the best weights back and look for a collapse of the mixture."""
+        """Put the best weights back, weigh the latent, look for a collapse of the mixture."""
         module: Any = pl_module.module
         if self.restore_best and self.best_state is not None:
             module.load_state_dict(self.best_state)
         self.best_state = None
+        module.eval()
+        device = module.prior.means.device
+        mean, variance = (torch.as_tensor(part, device=device) for part in self.get_latent())
+        if self.weigh_latent:
+            module.latent_emphasis.copy_(torch.as_tensor(emphasis_of(mean.cpu())))
         if module.mixture_active and self.schedule.mixture_start is not None:
-            module.eval()
-            device = module.prior.means.device
-            mean, variance = (torch.as_tensor(part, device=device) for part in self.get_latent())
             with torch.no_grad():
                 warn_on_collapse(module.prior.responsibilities(mean, variance))
-
-
-class StopOnNonFinite(Callback):
-    """Stop with a message that names stage, epoch and step when the loss is not finite."""
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any
-    ) -> None:
-        """Check the loss of the step."""
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if loss is not None and not torch.isfinite(loss).all():
-            msg = (
-                f"The loss is {float(loss)} at epoch {trainer.current_epoch}, step "
-                f"{trainer.global_step}. Lower the learning rate (plan_kwargs={{'lr': 3e-4}}), "
-                "train in full precision, or check the counts for extreme values."
-            )
-            raise FloatingPointError(msg)

@@ -1,0 +1,270 @@
+"""Generated against held-out real cells: means, distances, mixing, co-accessibility, types.
+
+    python benchmarks/generation.py --data leukemia_corces2016.h5ad \
+        mouse_forebrain_preissl2018.h5ad hematopoiesis_granja2019_bmmc.h5ad \
+        --methods atacdiff peakvi poissonvi marginals bootstrap --seeds 0 1 2 \
+        --out results/generation
+
+Cells are split 80/10/10 within each type, anew with each seed. Methods learn from the 80 %, and
+draw as many cells as the test set has: once as they come (``unconditional``) and once of the
+types of the test cells (``per type``). ``held_out`` are the validation cells in the place of
+generated ones: what real cells reach. Files without a folder are read from $ATACVI_DATA_DIR.
+``--rescore`` scores the cells of an earlier run again and trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import _generators as generators
+import _harness as harness
+import _peers as peers
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+MODES = ("unconditional", "per type")
+HELD_OUT = "held_out"
+#: What each score should be: high, low, or near a value
+AIMS: dict[str, float] = {
+    "scc": np.inf,
+    "pcc": np.inf,
+    "scc_per_type": np.inf,
+    "pcc_per_type": np.inf,
+    "mmd": -np.inf,
+    "wasserstein": -np.inf,
+    "ilisi": np.inf,
+    "rf_auc": 0.5,
+    "knn_auc": 0.5,
+    "depth_ks": -np.inf,
+    "peak_frequency_ks": -np.inf,
+    "coaccessibility": np.inf,
+    "precision": np.inf,
+    "recall": np.inf,
+    "density": 1.0,
+    "coverage": np.inf,
+    "label_recovery": np.inf,
+    "synthetic_training": np.inf,
+    "nearest_train_ratio": 1.0,
+}
+_SHOWN = (*AIMS, "real_training", "seconds", "peak_mb")
+_DRAWN = ("scc", "mmd", "wasserstein", "ilisi", "rf_auc", "depth_ks", "coaccessibility", "coverage")
+
+
+def generate(
+    data: str, label_key: str, family: str, seed: int, out: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Train one family and save its cells (runs in a process of its own)."""
+    adata = generators.read(data)
+    labels = adata.obs[label_key].astype(str).to_numpy()
+    parts = generators.split(labels, seed)
+    train, types = adata[parts["train"]].copy(), labels[parts["test"]]
+    peers.load_imports(generators.IMPORTS.get(family, ()))
+    with harness.stopwatch() as watch:
+        samplers = generators.FAMILIES[family](train, label_key, seed, options)
+    for name, sampler in samplers.items():
+        for mode in MODES:
+            asked = types if mode == "per type" else None
+            drawn = sampler(asked, types.size, np.random.default_rng(seed))
+            if drawn is not None:
+                sp.save_npz(_path(Path(out), name, mode, seed), sp.csr_matrix(drawn))
+    return {"methods": list(samplers), **watch.result()}
+
+
+def _path(folder: Path, method: str, mode: str, seed: int) -> Path:
+    return folder / f"{method}_{mode.replace(' ', '_')}_seed{seed}.npz"
+
+
+class Cells:
+    """One data set with its split for a seed."""
+
+    def __init__(self, path: Path, label_key: str, seed: int) -> None:
+        self.adata = generators.read(str(path))
+        labels = self.adata.obs[label_key].astype(str).to_numpy()
+        parts = generators.split(labels, seed)
+        self.counts = {part: self.adata.X[cells] for part, cells in parts.items()}
+        self.labels = {part: labels[cells] for part, cells in parts.items()}
+
+    def score(self, drawn: sp.csr_matrix, mode: str, seed: int) -> dict[str, float]:
+        """Score cells; those of the validation set and of the test set share their types."""
+        from atacvi.metrics import generation_scores
+
+        types: list[np.ndarray] = []
+        if mode == "per type":
+            types = [self.labels["test"], self.labels["test"], self.labels["train"]]
+        return generation_scores(
+            self.counts["test"], drawn, self.counts["train"], *types, random_state=seed
+        )
+
+    def held_out(self) -> sp.csr_matrix:
+        """Give the validation cells in the order of the types of the test cells."""
+        validation = np.argsort(self.labels["validation"], kind="stable")
+        test = np.argsort(self.labels["test"], kind="stable")
+        order = np.empty(test.size, dtype=np.int64)
+        order[test] = validation
+        return self.counts["validation"][order]
+
+
+def run(arguments: argparse.Namespace, path: Path, family: str, seed: int) -> dict[str, Any]:
+    """Train a family in its own process, or read what it gave before."""
+    folder = arguments.out / path.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / f"{family}_seed{seed}.json"
+    if arguments.rescore:
+        missing = {"error": f"no saved cells of {family}"}
+        return json.loads(record.read_text()) if record.exists() else missing
+    job = {
+        "data": str(path.resolve()),
+        "label_key": arguments.label_key,
+        "family": family,
+        "seed": seed,
+        "out": str(folder.resolve()),
+        "options": arguments.options,
+    }
+    log = folder / "logs" / f"{family}_seed{seed}.log"
+    found = harness.run_isolated(
+        "generation.py:generate", job, arguments.threads, arguments.timeout, log
+    )
+    if "error" not in found:
+        record.write_text(json.dumps(found))
+    return found
+
+
+def score_family(
+    path: Path, cells: Cells, found: dict[str, Any], family: str, seed: int, out: Path
+) -> list[dict[str, Any]]:
+    """One row for each method of a family and each mode it can draw in."""
+    first = {"data": path.stem, "seed": seed}
+    if "error" in found:
+        return [first | {"method": family, "mode": mode} | found for mode in MODES]
+    rows = []
+    measured = {key: value for key, value in found.items() if key != "methods"}
+    for method in found["methods"]:
+        for mode in MODES:
+            saved = _path(out / path.stem, method, mode, seed)
+            if saved.exists():
+                row = first | {"method": method, "mode": mode} | measured
+                try:
+                    row |= cells.score(sp.load_npz(saved), mode, seed)
+                except ValueError as error:
+                    row["error"] = f"scoring: {error}"
+                rows.append(row)
+    return rows
+
+
+def mean_ranks(summary: pd.DataFrame) -> pd.DataFrame:
+    """Mean rank of the trained methods over the scores, for each set and mode (1 is best)."""
+    trained = summary[summary["method"].isin(generators.TRAINED)]
+    ranked = []
+    for (data, mode), group in trained.groupby(["data", "mode"], sort=False):
+        losses = pd.DataFrame(
+            {name: loss(group[name], aim) for name, aim in AIMS.items() if name in group}
+        ).dropna(axis=1, how="all")
+        # A failed method ranks last in every score.
+        ranks = losses.rank(na_option="bottom").mean(axis=1)
+        ranked.append(pd.DataFrame({"data": data, "mode": mode, "method": group["method"]}))
+        ranked[-1]["mean_rank"] = ranks
+    if not ranked:
+        return pd.DataFrame(columns=["method", *MODES])
+    table = pd.concat(ranked).pivot_table("mean_rank", "method", "mode", sort=False)
+    return table.sort_values(table.columns[0]).reset_index()
+
+
+def loss(values: pd.Series, aim: float) -> pd.Series:
+    """How far values are from their aim: the lower the better."""
+    if np.isinf(aim):
+        return -np.sign(aim) * values
+    return (values - aim).abs()
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled .h5ad files")
+    families = list(generators.FAMILIES)
+    parser.add_argument("--methods", nargs="+", default=families, choices=families)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--label-key", default="cell_type")
+    parser.add_argument("--max-epochs-peers", type=int, default=500)
+    parser.add_argument("--atacdiff-epochs", type=int, default=None)
+    parser.add_argument("--accelerator", default="auto", help="for PEAKVI and POISSONVI")
+    parser.add_argument(
+        "--atacdiff-options",
+        type=json.loads,
+        default={},
+        help='JSON: {"atacdiff_setup": {}, "atacdiff_model": {}, "atacdiff_train": {}, '
+        '"atacdiff_generate": {}}',
+    )
+    parser.add_argument("--rescore", action="store_true", help="score saved cells again")
+    harness.add_common_arguments(parser)
+    arguments = parser.parse_args()
+    arguments.data = [find(path) for path in arguments.data]
+    arguments.options = {
+        "max_epochs_peers": arguments.max_epochs_peers,
+        "atacdiff_epochs": arguments.atacdiff_epochs,
+        "accelerator": arguments.accelerator,
+        **arguments.atacdiff_options,
+    }
+    return arguments
+
+
+def find(path: Path) -> Path:
+    """Give the file itself, or the one of its name in $ATACVI_DATA_DIR."""
+    beside = Path(os.environ.get("ATACVI_DATA_DIR", ".")) / path
+    return path if path.exists() else beside
+
+
+def report(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Write table, ranks and figures."""
+    table = pd.DataFrame(rows)
+    summary = harness.summarise(table, ["data", "mode", "method"])
+    shown = ["data", "mode", "method", "runs", *_SHOWN, "error"]
+    ranks = mean_ranks(summary)
+    notes = (
+        f"Means over seeds {', '.join(map(str, arguments.seeds))}; PEAKVI and POISSONVI up to "
+        f"{arguments.max_epochs_peers} epochs. Aims: AUC 0.5, density and nearest-train ratio 1; "
+        "`held_out`, real cells not trained on, is what can be reached with so few cells. Seconds "
+        "of training, shared by the methods of one family.\n\n"
+        f"Mean rank of the trained methods over all scores (1 is best):\n\n{harness.markdown(ranks)}"
+    )
+    view = summary[[c for c in shown if c in summary and summary[c].notna().any()]]
+    harness.write_table(view, arguments.out, "generation", notes)
+    ranks.to_csv(arguments.out / "generation_ranks.csv", index=False)
+    aims = {name: aim for name, aim in AIMS.items() if np.isfinite(aim)}
+    for (data, mode), group in summary.groupby(["data", "mode"], sort=False):
+        name = f"generation_{data}_{mode.replace(' ', '_')}"
+        harness.write_figure(
+            group.reset_index(drop=True), _DRAWN, arguments.out, name, f"{data}, {mode}", aims=aims
+        )
+
+
+def main() -> None:
+    """Run every method on every set with every seed."""
+    arguments = parse()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for path in arguments.data:
+        for seed in arguments.seeds:
+            cells = Cells(path, arguments.label_key, seed)
+            held_out = cells.held_out()
+            rows += [
+                {"data": path.stem, "seed": seed, "method": HELD_OUT, "mode": mode}
+                | cells.score(held_out, mode, seed)
+                for mode in MODES
+            ]
+            for family in arguments.methods:
+                harness.say(f"{path.stem}, {family}, seed {seed} ...")
+                found = run(arguments, path, family, seed)
+                rows += score_family(path, cells, found, family, seed, arguments.out)
+                harness.say(f"{path.stem}, {family}, seed {seed}: {found}")
+                # After each run, so that an interrupted benchmark keeps what it has.
+                pd.DataFrame(rows).to_csv(arguments.out / "generation_runs.csv", index=False)
+    report(rows, arguments)
+
+
+if __name__ == "__main__":
+    main()

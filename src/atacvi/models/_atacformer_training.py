@@ -1,0 +1,604 @@
+"""Training of AtacformerModel: pretraining without labels, fine-tuning with labels or batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scvi
+import torch
+from scvi.dataloaders import DataSplitter
+from scvi.train import TrainRunner
+
+from atacvi.models._atacformer_objectives import (
+    check_task,
+    task_objectives,
+    trained_parts,
+)
+from atacvi.training import (
+    FinetuningPlan,
+    FinetuningViews,
+    PretrainingPlan,
+    PretrainingViews,
+    SelectBest,
+    StopOnNonFinite,
+    TokenCheckpoint,
+    TokenCorruption,
+    TokenDataModule,
+    TokenDataset,
+    TokenRows,
+    checkpoint_path,
+    read_checkpoint,
+    set_pooling_weights,
+    start_atacformer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import scipy.sparse as sp
+
+    from atacvi.training import TokenTrainingPlan
+
+_N_CENTRE = 10_000
+_N_PROBE = 2_000
+_CLIP = 1.0
+
+Task = Literal["clustering", "classification", "batch", "multi"]
+
+
+class AtacformerTrainingMixin:
+    """`pretrain`, `finetune` and `train`."""
+
+    module: Any
+    adata: Any
+    adata_manager: Any
+    universe: Any
+    is_trained_: bool
+    history_: Any
+    started_: bool
+    latent_centre_: np.ndarray | None
+
+    _train_runner_cls = TrainRunner
+
+    def pretrain(
+        self,
+        max_epochs: int | None = None,
+        *,
+        lr: float = 5e-4,
+        p: float = 0.45,
+        negatives: Literal["uniform", "unigram", "batch", "local"] = "unigram",
+        alpha: float = 1.0,
+        window: int = 100_000,
+        forbid_held: bool = True,
+        replaced_weight: float = 1.0,
+        agreement_weight: float = 1.0,
+        temperature: float = 0.1,
+        start: Literal["spectral", "random"] = "spectral",
+        token_budget: int = 32_768,
+        max_tokens: int | None = 2048,
+        truncation: Literal["random", "first"] = "random",
+        warmup: float = 0.1,
+        probe_key: str | None = None,
+        probe_every: int = 1,
+        early_stopping: bool = True,
+        early_stopping_patience: int | None = None,
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        checkpoint_dir: str | None = None,
+        resume: bool = False,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        precision: Any = None,
+        n_workers: int = 0,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train without labels: replaced-token detection and agreement of two parts of a cell.
+
+        The history holds, beside the losses, the loss of the best prediction without context
+        (``unigram_bayes_loss``) and by how much the model is below it (``context_gain``). The best
+        epoch is chosen by the probe where there is one, and else by held-out ``context_gain`` plus
+        the information that the two parts share, never by the loss of replaced tokens alone.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs at most; ``None`` chooses by the number of cells.
+        lr
+            Highest learning rate.
+        p
+            Probability that a token is replaced.
+        negatives
+            What replaces it: ``"uniform"``, ``"unigram"`` (by frequency), ``"batch"`` (from other
+            cells) or ``"local"`` (regions nearby).
+        alpha
+            Power of the frequencies of ``"unigram"``.
+        window
+            What is nearby, in base pairs.
+        forbid_held
+            Never replace by a region that is open in the cell.
+        replaced_weight, agreement_weight
+            Weights of both terms.
+        temperature
+            Of the agreement.
+        start
+            ``"spectral"`` starts a new model as the spectral embedding of its training cells.
+        token_budget
+            Tokens of a minibatch.
+        max_tokens, truncation
+            Context in training, and how longer cells are cut.
+        warmup
+            Share of the steps over which the learning rate rises.
+        probe_key
+            Column of ``obs`` with groups; they choose the epoch by the accuracy of nearest
+            neighbours, and are not trained on.
+        probe_every
+            Epochs between probes.
+        early_stopping, early_stopping_patience
+            End when the score no longer rises, and keep the best epoch.
+        train_size, validation_size, shuffle_set_split
+            Split of the cells.
+        checkpoint_dir
+            Folder for a checkpoint after each epoch.
+        resume
+            Go on from the checkpoint in `checkpoint_dir`, where there is one.
+        accelerator, devices, precision
+            Hardware, as in Lightning.
+        n_workers
+            Processes that prepare minibatches.
+        datasplitter_kwargs, plan_kwargs
+            Further arguments of the splitter and of :class:`atacvi.training.PretrainingPlan`.
+        **trainer_kwargs
+            Further arguments of the Lightning trainer.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is not finite.
+        KeyError
+            If `probe_key` is no column.
+        ValueError
+            If arguments are out of range or contradict each other.
+        """
+        tokens, split = self._prepare(
+            start,
+            checkpoint_dir,
+            resume=resume,
+            kind="pretraining",
+            trainer_kwargs=trainer_kwargs,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            datasplitter_kwargs=datasplitter_kwargs,
+        )
+        seed = _seed()
+        corruption = None
+        bayes: dict[str, float] = {}
+        if replaced_weight > 0:
+            training = tokens[split[0]]
+            corruption = TokenCorruption(
+                training,
+                p,
+                negatives,
+                alpha=alpha,
+                window=window,
+                forbid_held=forbid_held,
+                regions=self.universe.regions if negatives == "local" else None,
+            )
+            # of the training cells, also beside the loss of held-out ones: their own frequencies,
+            # known exactly, would make the rule without context look better than it is
+            bayes = dict.fromkeys(("train", "validation"), corruption.unigram_bayes_loss(training))
+        rows = TokenRows(tokens, self._context(max_tokens), truncation, seed)  # type: ignore[attr-defined]
+        views = PretrainingViews(rows, corruption, split=agreement_weight > 0, seed=seed)
+        data = self._data(
+            rows, views, views, split, token_budget=token_budget, seed=seed, n_workers=n_workers
+        )
+        plan = PretrainingPlan(
+            self.module,
+            lr=lr,
+            warmup=warmup,
+            bayes_losses=bayes,
+            replaced_weight=replaced_weight,
+            agreement_weight=agreement_weight,
+            temperature=temperature,
+            **(plan_kwargs or {}),
+        )
+        max_epochs = max_epochs or default_epochs(len(split[0]))
+        probe = None if probe_key is None else self._probe(probe_key, tokens)
+        select = _selection(
+            "score_validation",
+            probe,
+            probe_every,
+            early_stopping_patience or max(5, max_epochs // 4),
+            watch=early_stopping and (probe is not None or len(split[1]) > 0),
+        )
+        self._fit(
+            plan,
+            data,
+            max_epochs,
+            select,
+            checkpoint_dir,
+            kind="pretraining",
+            accelerator=accelerator,
+            devices=devices,
+            precision=precision,
+            **trainer_kwargs,
+        )
+        self._set_centre(tokens, split[0])
+
+    def finetune(
+        self,
+        task: Task = "clustering",
+        max_epochs: int | None = None,
+        *,
+        loss: Literal["supcon", "triplet", "ce"] | None = None,
+        lr: float = 5e-4,
+        unfreeze_last_n: int | None = None,
+        lora_rank: int | None = None,
+        adversary_weight: float = 1.0,
+        label_smoothing: float = 0.1,
+        token_dropout: float = 0.5,
+        objective_kwargs: dict[str, Any] | None = None,
+        p: float = 0.15,
+        negatives: Literal["uniform", "unigram", "batch", "local"] = "unigram",
+        start: Literal["spectral", "random"] = "spectral",
+        token_budget: int = 32_768,
+        max_tokens: int | None = 2048,
+        warmup: float = 0.1,
+        early_stopping: bool = True,
+        early_stopping_patience: int | None = None,
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        checkpoint_dir: str | None = None,
+        resume: bool = False,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        precision: Any = None,
+        n_workers: int = 0,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train with labels or against batches.
+
+        Parameters
+        ----------
+        task
+            ``"clustering"`` brings cells of a label together, ``"classification"`` trains a head
+            that tells labels, ``"multi"`` does both, ``"batch"`` makes batches hard to tell apart
+            while replaced tokens stay detectable. With several batches, ``"multi"`` works against
+            them, too.
+        max_epochs
+            Epochs at most; ``None`` chooses by the number of cells.
+        loss
+            ``"supcon"`` or ``"triplet"`` for clustering, ``"ce"`` for classification; ``None`` takes
+            the task's own.
+        lr
+            Highest learning rate.
+        unfreeze_last_n
+            Train only that many last layers, the layer norms and the heads.
+        lora_rank
+            Train low-rank adapters and heads in place of the weights.
+        adversary_weight
+            Weight of the batch adversary; its gradient rises over the first half of the training.
+        label_smoothing
+            Of the classification.
+        token_dropout
+            Largest share of a cell's tokens that is left out at random in each step.
+        objective_kwargs
+            Further fields of :class:`atacvi.modules.AtacformerObjectives`.
+        p, negatives
+            Replaced tokens, as in `pretrain`.
+        start, token_budget, max_tokens, warmup
+            As in `pretrain`.
+        early_stopping, early_stopping_patience
+            End when the held-out score no longer rises, and keep the best epoch. The task ``"batch"``
+            always trains to the end: its losses work against each other.
+        train_size, validation_size, shuffle_set_split
+            Split of the cells.
+        checkpoint_dir, resume
+            As in `pretrain`.
+        accelerator, devices, precision, n_workers
+            As in `pretrain`.
+        datasplitter_kwargs, plan_kwargs
+            Further arguments of the splitter and of :class:`atacvi.training.FinetuningPlan`.
+        **trainer_kwargs
+            Further arguments of the Lightning trainer.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is not finite.
+        ValueError
+            If the task needs labels or batches that there are not, or arguments contradict each
+            other.
+        """
+        n_labels, n_batch = self._n_labels(), int(self.summary_stats.n_batch)  # type: ignore[attr-defined]
+        check_task(task, loss, n_labels, n_batch, unfreeze_last_n, lora_rank)
+        objectives = task_objectives(
+            task,
+            loss,
+            adversary_weight if n_batch > 1 else 0.0,
+            label_smoothing,
+            objective_kwargs,
+        )
+        tokens, split = self._prepare(
+            start,
+            checkpoint_dir,
+            resume=resume,
+            kind="finetuning",
+            trainer_kwargs=trainer_kwargs,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            datasplitter_kwargs=datasplitter_kwargs,
+        )
+        seed = _seed()
+        if self.latent_centre_ is None:
+            self._set_centre(tokens, split[0])
+        corruption = None
+        if objectives.replaced > 0:
+            regions = self.universe.regions if negatives == "local" else None
+            corruption = TokenCorruption(tokens[split[0]], p, negatives, regions=regions)
+        rows = TokenRows(tokens, self._context(max_tokens), seed=seed)  # type: ignore[attr-defined]
+        data = self._data(
+            rows,
+            FinetuningViews(rows, corruption, token_dropout=token_dropout, seed=seed),
+            FinetuningViews(rows, corruption, token_dropout=0.0, seed=seed),
+            split,
+            token_budget=token_budget,
+            seed=seed,
+            n_workers=n_workers,
+            columns={"labels": self._labels()[:, None], "batch": self._batches()[:, None]},  # type: ignore[attr-defined]
+        )
+        max_epochs = max_epochs or default_epochs(len(split[0]))
+        with trained_parts(self.module, unfreeze_last_n, lora_rank):
+            plan = FinetuningPlan(
+                self.module,
+                objectives,
+                centre=torch.as_tensor(self.latent_centre_),
+                n_ramp_epochs=max(1, max_epochs // 2),
+                lr=lr,
+                warmup=warmup,
+                **(plan_kwargs or {}),
+            )
+            select = _selection(
+                "score_validation",
+                None,
+                1,
+                early_stopping_patience or max(5, max_epochs // 4),
+                watch=early_stopping and task != "batch" and len(split[1]) > 0,
+            )
+            self._fit(
+                plan,
+                data,
+                max_epochs,
+                select,
+                checkpoint_dir,
+                kind="finetuning",
+                accelerator=accelerator,
+                devices=devices,
+                precision=precision,
+                **trainer_kwargs,
+            )
+        self.task_ = task
+        if task == "batch":
+            self._set_centre(tokens, split[0])
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        task: Task | None = None,
+        pretrain_kwargs: dict[str, Any] | None = None,
+        finetune_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Pretrain, unless that was done, and then fine-tune if a task is given.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs at most, of each part.
+        task
+            As in `finetune`; ``None`` pretrains only.
+        pretrain_kwargs, finetune_kwargs
+            Arguments of `pretrain` and of `finetune`.
+        **kwargs
+            Arguments of both.
+
+        Raises
+        ------
+        FloatingPointError, ValueError
+            As `pretrain` and `finetune`.
+        """
+        if task is not None:
+            n_labels, n_batch = self._n_labels(), int(self.summary_stats.n_batch)  # type: ignore[attr-defined]
+            check_task(task, None, n_labels, n_batch, None, None)
+        if task is None or not self.is_trained_:
+            self.pretrain(max_epochs, **{**kwargs, **(pretrain_kwargs or {})})
+        if task is not None:
+            self.finetune(task, max_epochs, **{**kwargs, **(finetune_kwargs or {})})
+
+    # ---- pieces ---------------------------------------------------------------------------
+
+    def _prepare(
+        self,
+        start: str,
+        checkpoint_dir: str | None,
+        *,
+        resume: bool,
+        kind: str,
+        trainer_kwargs: dict[str, Any],
+        datasplitter_kwargs: dict[str, Any] | None,
+        **split_kwargs: Any,
+    ) -> tuple[sp.csr_matrix, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return tokens and split, and give a new model its starting values."""
+        if start not in ("spectral", "random"):
+            msg = f"start={start!r} is unknown; choose 'spectral' or 'random'."
+            raise ValueError(msg)
+        if resume and checkpoint_dir is None:
+            msg = "resume=True needs the `checkpoint_dir` of the run that was stopped."
+            raise ValueError(msg)
+        tokens, _ = self._tokens_of(None)  # type: ignore[attr-defined]
+        noted = read_checkpoint(checkpoint_dir) if resume and checkpoint_dir else None
+        if noted is not None:
+            if noted.get("kind") != kind:
+                msg = (
+                    f"{checkpoint_dir} holds a checkpoint of {noted.get('kind', 'another model')}, "
+                    f"not of {kind}; give another `checkpoint_dir`."
+                )
+                raise ValueError(msg)
+            split = tuple(part.numpy() for part in noted["split"])
+            trainer_kwargs["ckpt_path"] = str(checkpoint_path(str(checkpoint_dir)))
+        else:
+            split = self._split(**split_kwargs, **(datasplitter_kwargs or {}))
+        if not np.diff(tokens.indptr)[split[0]].any():
+            msg = f"None of the {len(split[0])} training cells holds a token that the model embeds."
+            raise ValueError(msg)
+        if not self.started_:
+            training = tokens[split[0]]
+            if start == "spectral":
+                start_atacformer(self.module, training, _seed())
+            else:
+                set_pooling_weights(self.module, training[:, self.module.active_ids.cpu().numpy()])
+            self.started_ = True
+        return tokens, split  # type: ignore[return-value]
+
+    def _split(self, **kwargs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        splitter = DataSplitter(self.adata_manager, **kwargs)
+        splitter.setup()
+        parts = (splitter.train_idx, splitter.val_idx, splitter.test_idx)
+        return tuple(np.asarray(part, dtype=np.int64) for part in parts)  # type: ignore[return-value]
+
+    def _data(
+        self,
+        rows: TokenRows,
+        training: Any,
+        validation: Any,
+        split: tuple[np.ndarray, np.ndarray, np.ndarray],
+        *,
+        columns: dict[str, np.ndarray] | None = None,
+        **kwargs: Any,
+    ) -> TokenDataModule:
+        return TokenDataModule(
+            TokenDataset(rows, training, columns),
+            TokenDataset(rows, validation, columns),
+            *split,
+            **kwargs,
+        )
+
+    def _fit(
+        self,
+        plan: TokenTrainingPlan,
+        data: TokenDataModule,
+        max_epochs: int,
+        select: SelectBest | None,
+        checkpoint_dir: str | None,
+        *,
+        kind: str,
+        precision: Any,
+        callbacks: list[Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Run Lightning; keep the history of earlier trainings, also of terms that are new."""
+        found = [*(callbacks or []), StopOnNonFinite()]
+        if select is not None:
+            found.insert(0, select)
+        if checkpoint_dir is not None:
+            found.append(TokenCheckpoint(checkpoint_dir, kind))
+        if precision is not None:
+            trainer_kwargs["precision"] = precision
+        if len(data.val_idx):
+            trainer_kwargs.setdefault("check_val_every_n_epoch", 1)
+        trainer_kwargs.setdefault("gradient_clip_val", _CLIP)
+        before, was_trained = self.history_, self.is_trained_
+        self.module.train()  # Lightning takes the mode it finds
+        torch.manual_seed(_seed())
+        self.history_, self.is_trained_ = None, False
+        runner = self._train_runner_cls(
+            self,  # type: ignore[arg-type]
+            training_plan=plan,
+            data_splitter=data,  # type: ignore[arg-type]
+            max_epochs=max_epochs,
+            early_stopping=False,  # SelectBest stops
+            use_distributed_sampler=False,  # minibatches are shared out by TokenBatchSampler
+            callbacks=found,
+            **trainer_kwargs,
+        )
+        try:
+            runner()
+        finally:
+            self.is_trained_ = self.is_trained_ or was_trained
+            self.history_ = _join_histories(before, self.history_)
+            self.module.eval()
+
+    def _set_centre(self, tokens: sp.csr_matrix, cells: np.ndarray) -> None:
+        """Set the mean embedding of the training cells."""
+        chosen = cells[np.diff(tokens.indptr)[cells] > 0]
+        if len(chosen) > _N_CENTRE:
+            chosen = np.random.default_rng(_seed()).choice(chosen, _N_CENTRE, replace=False)
+        latent = self._embed(tokens, np.sort(chosen), max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
+        self.latent_centre_ = latent.mean(axis=0)
+
+    def _probe(self, key: str, tokens: sp.csr_matrix) -> Callable[[], dict[str, float]]:
+        """Return the function that scores the embedding against known groups."""
+        from atacvi.data import check_key
+        from atacvi.metrics import kmeans_ari_nmi, knn_accuracy
+
+        groups = check_key(self.adata, "obs", key, "adata", argument="probe_key").astype(str)
+        usable = np.flatnonzero(np.diff(tokens.indptr) > 0)
+        rng = np.random.default_rng(_seed())
+        if len(usable) > _N_PROBE:
+            usable = np.sort(rng.choice(usable, _N_PROBE, replace=False))
+        labels = groups.to_numpy()[usable]
+
+        def probe() -> dict[str, float]:
+            latent = self._embed(tokens, usable, max_tokens=2048, normalize=True)  # type: ignore[attr-defined]
+            return {
+                "knn_accuracy": knn_accuracy(latent, labels),
+                "kmeans_ari": kmeans_ari_nmi(latent, labels, n_runs=1, n_init=1)["kmeans_ari"],
+            }
+
+        return probe
+
+
+def default_epochs(n_cells: int) -> int:
+    """Return the epochs that give small data about as many steps as large data, 10 to 100."""
+    return int(np.clip(round(20 * 10_000 / max(1, n_cells)), 10, 100))
+
+
+def _selection(
+    monitor: str,
+    probe: Callable[[], dict[str, float]] | None,
+    every: int,
+    patience: int,
+    *,
+    watch: bool,
+) -> SelectBest | None:
+    return SelectBest(monitor, probe, every=every, patience=patience) if watch else None
+
+
+def _join_histories(before: Any, after: Any) -> Any:
+    """Append one history to another; epochs count on, and terms of either stay."""
+    if not before:
+        return after
+    if not after:
+        return before
+    import pandas as pd
+
+    first = max(len(table) for table in before.values())
+    joined = dict(before)
+    for name, table in after.items():
+        moved = table.copy()
+        moved.index = pd.Index(np.asarray(moved.index) + first, name=table.index.name)
+        joined[name] = pd.concat([before[name], moved]) if name in before else moved
+    return joined
+
+
+def _seed() -> int:
+    return scvi.settings.seed if scvi.settings.seed is not None else 0

@@ -1,0 +1,200 @@
+"""What ATACDiffModule draws: z and depth, latents h by reverse diffusion, and counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from atacvi.diffusion import draw_noise, guide
+from atacvi.likelihoods import SparseTarget, draw_counts, draw_open
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from atacvi.diffusion import Process
+    from atacvi.modules._peak_likelihood import PeakLikelihood
+
+
+class SamplerOptions(NamedTuple):
+    """How to go from noise to latents.
+
+    Parameters
+    ----------
+    guidance_scale
+        1 for the conditional distribution, 0 for the one without conditions, above 1 to sharpen.
+    sampler, n_steps, eta
+        See the `sample` of the process; ``None`` takes its defaults.
+    start
+        Time to start from, below 1 where the noise is a noised latent.
+    """
+
+    guidance_scale: float = 1.0
+    sampler: str | None = None
+    n_steps: int | None = None
+    eta: float = 0.0
+    start: float = 1.0
+
+
+class LatentPrior(NamedTuple):
+    """A mixture of Gaussians over z and the log library size side by side.
+
+    Parameters
+    ----------
+    means
+        Shape (components, n_latent + 1).
+    factors
+        Lower triangular roots of the covariances, (components, n_latent + 1, n_latent + 1).
+    weights
+        Shape (components,).
+    labels
+        Label that a component belongs to, -1 for none, shape (components,).
+    """
+
+    means: Tensor
+    factors: Tensor
+    weights: Tensor
+    labels: Tensor
+
+
+class ATACDiffSamplingMixin:
+    """Sampling, on tensors."""
+
+    n_latent: int
+    n_latent_ae: int
+    n_labels: int
+    likelihood: PeakLikelihood
+    process: Process
+    denoiser: nn.Module
+    latent_mean: Tensor
+    latent_scale: Tensor
+    latent_prior_means: Tensor
+    latent_prior_factors: Tensor
+    latent_prior_weights: Tensor
+    latent_prior_labels: Tensor
+    gate_logits: nn.Parameter
+    conditions: Callable[..., dict[str, Any]]
+    standard_log_depth: Callable[[Tensor], Tensor]
+    peak_log_rates: Callable[..., Tensor]
+
+    def set_latent_prior(self, prior: LatentPrior) -> None:
+        """Keep a prior of z and log depth that was fitted to the aggregate posterior."""
+        device = self.latent_mean.device
+        for name, value in prior._asdict().items():
+            setattr(self, f"latent_prior_{name}", value.to(device))
+
+    @torch.no_grad()
+    def sample_latent_prior(
+        self, labels: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw z and log library size, (cells, n_latent) and (cells,).
+
+        Parameters
+        ----------
+        labels
+            Label of each cell, -1 to draw from all, int64, shape (cells,).
+        generator
+            Generator on the CPU.
+        """
+        weights = self.latent_prior_weights.cpu()
+        own = self.latent_prior_labels.cpu()
+        component = torch.empty(len(labels), dtype=torch.long)
+        for label in labels.unique().tolist():
+            cells = (labels == label).nonzero().squeeze(1)
+            of_label = weights if label < 0 or not (own == label).any() else weights * (own == label)
+            component[cells] = torch.multinomial(
+                of_label, len(cells), replacement=True, generator=generator
+            )
+        device = self.latent_mean.device
+        component = component.to(device)
+        noise = draw_noise((len(labels), self.n_latent + 1), generator, device=device)
+        shift = torch.einsum("nij,nj->ni", self.latent_prior_factors[component], noise)
+        drawn = self.latent_prior_means[component] + shift
+        return drawn[:, :-1], drawn[:, -1]
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        z: Tensor | None,
+        label: Tensor,
+        batch: Tensor,
+        depth: Tensor,
+        noise: Tensor,
+        options: SamplerOptions,
+        generator: Any = None,
+    ) -> Tensor:
+        """Return latents h by the reverse process, not standardised, (cells, n_latent_ae).
+
+        Parameters
+        ----------
+        z
+            Semantic latents, (cells, n_latent); ``None`` hides them.
+        label, batch
+            Codes, (cells,); a label of `n_labels` or more is hidden.
+        depth
+            Library sizes, (cells,).
+        noise
+            Standard normal noise, or latents noised to ``options.start``, (cells, n_latent_ae).
+        options
+            How to sample.
+        generator
+            Of the noise of stochastic samplers.
+        """
+        given = self.conditions(label, batch, self.standard_log_depth(depth))
+        unlabelled = label >= self.n_labels
+        everything = torch.ones_like(unlabelled)
+
+        def predict(x_t: Tensor, time: Tensor) -> Tensor:
+            scale = options.guidance_scale
+            conditional = self.denoiser(x_t, time, z, drop={"label": unlabelled}, **given)
+            if scale == 1.0:
+                return conditional
+            hidden = {"z": everything, "label": everything}
+            return guide(conditional, self.denoiser(x_t, time, z, drop=hidden, **given), scale)
+
+        h = self.process.sample(
+            predict,
+            noise,
+            n_steps=options.n_steps,
+            sampler=options.sampler,
+            eta=options.eta,
+            start=options.start,
+            generator=generator,
+        )
+        return h * self.latent_scale + self.latent_mean
+
+    @torch.no_grad()
+    def draw_accessibility(
+        self,
+        peak_vector: Tensor,
+        depth: Tensor,
+        output: Literal["counts", "binary"],
+        generator: torch.Generator | None = None,
+    ) -> SparseTarget:
+        """Draw peaks from the likelihood, given the library size of each cell.
+
+        Parameters
+        ----------
+        peak_vector
+            Shape (cells, n_embed).
+        depth
+            Number of counts, or of open peaks where the model is of open and closed, (cells,).
+        output
+            ``"counts"``, or ``"binary"`` for ones at the open peaks.
+        generator
+            Generator on the device of the module.
+        """
+        log_rate = self.peak_log_rates(peak_vector)
+        total = depth.round().long().clamp(min=1)
+        if self.likelihood == "bernoulli":
+            return draw_open(log_rate, total.clamp(max=log_rate.shape[1]), generator)
+        drawn = draw_counts(log_rate, total, generator)
+        if self.likelihood == "zip":
+            kept = torch.sigmoid(-self.gate_logits)[drawn.cols]
+            coin = torch.rand(len(kept), generator=generator, device=kept.device)
+            keep = (coin < kept).nonzero().squeeze(1)
+            drawn = SparseTarget(*(part[keep] for part in drawn[:3]), drawn.shape)
+        if output == "binary":
+            drawn = drawn._replace(values=torch.ones_like(drawn.values))
+        return drawn

@@ -1,0 +1,189 @@
+"""Score every candidate pair, and pairs of a gene with the windows of genes elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from atacvi.tl._link_scores import (
+    Design,
+    Method,
+    lasso_coefficients,
+    lasso_path,
+    pls_coefficients,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from atacvi.tl._windows import Windows
+
+_GENES_PER_BLOCK = 64
+_MAX_POOL = 20_000_000  # null scores kept, 80 MB
+#: Windows on the same chromosome count as elsewhere from this distance on, in base pairs.
+_ELSEWHERE = 5_000_000
+
+
+class Scored(NamedTuple):
+    """Scores of the pairs, and their p values where a null was asked for."""
+
+    score: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+
+
+def score_pairs(
+    design: Design,
+    expression: sp.csc_matrix | NDArray[np.float32],
+    pairs: Windows,
+    genes: pd.DataFrame,
+    stratum: NDArray[np.int64],
+    *,
+    method: Method,
+    n_components: int,
+    n_permutations: int,
+    window: int,
+    rng: np.random.Generator,
+) -> Scored:
+    """Score all pairs and compare each with null scores of its stratum.
+
+    Parameters
+    ----------
+    design
+        Accessibility; its columns are what `pairs.peak` counts.
+    expression
+        Shape (observations, genes).
+    pairs
+        Candidate pairs, sorted by gene.
+    genes
+        Chromosome and TSS of the genes.
+    stratum
+        Stratum of each pair.
+    method, n_components, n_permutations, window, rng
+        As in `link_peaks_to_genes`.
+    """
+    bounds = np.searchsorted(pairs.gene, np.arange(len(genes) + 1))
+    scored = np.flatnonzero(np.diff(bounds))
+    grams: dict[int, NDArray[np.float64]] = {}
+
+    def peaks_of(gene: int) -> NDArray[np.int64]:
+        return pairs.peak[bounds[gene] : bounds[gene + 1]]
+
+    def gram_of(gene: int) -> NDArray[np.float64]:
+        if gene not in grams:
+            grams[gene] = design.gram(peaks_of(gene))
+        return grams[gene]
+
+    apart = _Elsewhere(genes, window)
+    score = np.zeros(len(pairs.gene))
+    standard = np.full(len(pairs.gene), np.nan)
+    null = _NullPool(len(scored), len(pairs.gene), n_permutations, stratum, rng)
+    for start in range(0, len(scored), _GENES_PER_BLOCK):
+        block = scored[start : start + _GENES_PER_BLOCK]
+        y = _standardized(expression, block)
+        drawn = rng.choice(scored, min(n_permutations, len(scored)), replace=False)
+        needed = [peaks_of(gene) for gene in (*block, *drawn)]
+        columns = np.unique(np.concatenate(needed))
+        cross = design.cross(columns, y)
+        for k, gene in enumerate(block):
+            here = slice(bounds[gene], bounds[gene + 1])
+            own = cross[np.searchsorted(columns, peaks_of(gene)), k]
+            penalty = 0.0
+            if method == "lasso":
+                folds = design.fold_products(peaks_of(gene), y[:, k])
+                score[here], penalty = lasso_coefficients(gram_of(gene), own, folds)
+            elif method == "pls":
+                score[here] = pls_coefficients(gram_of(gene), own, n_components)
+            else:
+                score[here] = own
+            others = drawn[apart(gene, drawn)]
+            if not n_permutations or not others.size:
+                continue
+            values = []
+            for other in others:
+                against = cross[np.searchsorted(columns, peaks_of(other)), k]
+                if method == "lasso":
+                    against = lasso_path(gram_of(other), against, np.array([penalty]))[:, 0]
+                elif method == "pls":
+                    against = pls_coefficients(gram_of(other), against, n_components)
+                values.append(against)
+            drawn_scores = np.concatenate(values)
+            # Genes differ in how strongly they follow anything; a lasso has few non-zeros for that.
+            mean, sd = (0.0, 1.0)
+            if method != "lasso":
+                mean, sd = float(drawn_scores.mean()), float(drawn_scores.std())
+            if sd > 0:
+                standard[here] = (score[here] - mean) / sd
+                where = np.concatenate([np.arange(bounds[o], bounds[o + 1]) for o in others])
+                null.add((drawn_scores - mean) / sd, where)
+    return Scored(score, null.p_values(standard))
+
+
+class _Elsewhere:
+    """Which windows are too far from a gene to regulate it."""
+
+    def __init__(self, genes: pd.DataFrame, window: int) -> None:
+        self.chrom = np.asarray(list(genes["chrom"]), dtype=object)
+        self.tss = genes["tss"].to_numpy(np.int64)
+        self.far = max(_ELSEWHERE, 2 * window + 1)
+
+    def __call__(self, gene: int, others: NDArray[np.int64]) -> NDArray[np.bool_]:
+        same = self.chrom[others] == self.chrom[gene]
+        return ~same | (np.abs(self.tss[others] - self.tss[gene]) >= self.far)
+
+
+class _NullPool:
+    """Null scores by stratum, thinned at random where there are very many."""
+
+    def __init__(
+        self,
+        n_genes: int,
+        n_pairs: int,
+        n_permutations: int,
+        stratum: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> None:
+        expected = n_pairs * min(n_permutations, n_genes)
+        self.keep = min(1.0, _MAX_POOL / max(1, expected))
+        self.stratum, self.rng = stratum, rng
+        self.values: list[NDArray[np.float32]] = []
+        self.strata: list[NDArray[np.int32]] = []
+
+    def add(self, scores: NDArray[np.float64], pairs: NDArray[np.int64]) -> None:
+        """Add null scores; each stands for the stratum of the pair whose peak it took."""
+        if self.keep < 1.0:
+            kept = self.rng.random(len(scores)) < self.keep
+            scores, pairs = scores[kept], pairs[kept]
+        self.values.append(np.abs(scores).astype(np.float32))
+        self.strata.append(self.stratum[pairs].astype(np.int32))
+
+    def p_values(self, standard: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (1 + null scores at least as large) / (1 + null scores), two-sided."""
+        out = np.full(len(standard), np.nan)
+        if not self.values:
+            return out
+        values, strata = np.concatenate(self.values), np.concatenate(self.strata)
+        order = np.lexsort((values, strata))
+        values, strata = values[order], strata[order]
+        for s in np.unique(self.stratum):
+            low, high = np.searchsorted(strata, [s, s + 1])
+            mine = np.flatnonzero((self.stratum == s) & ~np.isnan(standard))
+            if low == high or not mine.size:
+                continue
+            asked = np.abs(standard[mine]).astype(np.float32)
+            larger = high - low - np.searchsorted(values[low:high], asked, side="left")
+            out[mine] = (1.0 + larger) / (1.0 + high - low)
+        return out
+
+
+def _standardized(
+    expression: sp.csc_matrix | NDArray[np.float32], genes: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return expression of some genes, centred and divided by its deviation; zero if constant."""
+    block = expression[:, genes]
+    dense = np.asarray(block.toarray() if sp.issparse(block) else block, dtype=np.float64)
+    dense = dense - dense.mean(axis=0)
+    sd = dense.std(axis=0)
+    return (dense / np.where(sd > 1e-12, sd, np.inf)).astype(np.float32)

@@ -1,0 +1,126 @@
+"""Which epoch of a training to keep, and checkpoints of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from atacvi.training.resume import CheckpointEachEpoch, _history
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning.pytorch import LightningModule, Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class SelectBest(Callback):
+    """Keep the weights of the epoch with the highest score, and stop when it rises no more.
+
+    Parameters
+    ----------
+    monitor
+        Logged quantity that is the score, higher is better, where there is no probe.
+    probe
+        Function that returns scores of the embeddings by name; its first entry decides, and all are
+        logged with the prefix ``probe_``.
+    every
+        Epochs between two probes; the last epoch always has one.
+    patience
+        Scores without improvement that end the training; ``None`` trains to the end.
+    min_delta
+        Improvement that counts.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        probe: Callable[[], dict[str, float]] | None = None,
+        *,
+        every: int = 1,
+        patience: int | None = None,
+        min_delta: float = 0.0,
+    ) -> None:
+        self.monitor, self.probe, self.every = monitor, probe, every
+        self.patience, self.min_delta = patience, min_delta
+        self.best = -float("inf")
+        self.best_epoch: int | None = None
+        self.best_state: dict[str, torch.Tensor] | None = None
+        self.waited = 0
+
+    # Lightning stores this with a checkpoint, and gives it back when training resumes.
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to know."""
+        return {key: getattr(self, key) for key in ("best", "best_epoch", "best_state", "waited")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of a stopped run."""
+        for key, value in state_dict.items():
+            setattr(self, key, value)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the epoch; the validation lies behind."""
+        score = self._score(trainer, pl_module)
+        if score is None:
+            return
+        if score > self.best + self.min_delta:
+            self.best, self.best_epoch, self.waited = score, trainer.current_epoch, 0
+            state = pl_module.module.state_dict()
+            self.best_state = {k: v.detach().cpu().clone() for k, v in state.items()}
+            return
+        self.waited += 1
+        if self.patience is not None and self.waited >= self.patience:
+            logger.info("No better score in %d epochs: training ends.", self.patience)
+            trainer.should_stop = True
+
+    def _score(self, trainer: Trainer, pl_module: LightningModule) -> float | None:
+        if self.probe is None:
+            value = trainer.callback_metrics.get(self.monitor)
+            return None if value is None else float(value)
+        is_last = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
+        if (trainer.current_epoch + 1) % self.every and not is_last:
+            return None
+        scores = self.probe()
+        for name, value in scores.items():
+            pl_module.log(f"probe_{name}", value, sync_dist=True)
+        return float(next(iter(scores.values())))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the best weights back."""
+        if self.best_state is not None:
+            pl_module.module.load_state_dict(self.best_state)
+        self.best_state = None
+
+
+class TokenCheckpoint(CheckpointEachEpoch):
+    """Write weights, optimiser, split and history after each epoch, whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Where to write; made if needed.
+    kind
+        What is trained; a checkpoint of something else is refused.
+    """
+
+    def __init__(self, folder: Any, kind: str) -> None:
+        super().__init__(folder)
+        self.kind = kind
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what Lightning does not keep."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        split = (data.train_idx, data.val_idx, data.test_idx)
+        checkpoint["atacvi"] = {
+            "kind": self.kind,
+            "split": [torch.as_tensor(np.asarray(part, dtype=np.int64)) for part in split],
+            "history": _history(trainer),
+            "rng": torch.get_rng_state(),
+        }

@@ -1,0 +1,147 @@
+"""Tests of many features against scipy, scikit-learn and scanpy."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2, false_discovery_control, mannwhitneyu
+from sklearn.linear_model import LogisticRegression
+
+from atacvi.tl import compare_degs, differential
+from atacvi.tl._rank_test import logistic, wilcoxon
+
+
+@given(
+    st.lists(st.lists(st.integers(-2, 3), min_size=9, max_size=9), min_size=1, max_size=4),
+    st.integers(1, 8),
+)
+def test_wilcoxon_is_that_of_scipy(columns, n_first):
+    dense = np.array(columns, dtype=float).T
+    first = np.arange(9) < n_first
+    found = wilcoxon(sp.csc_matrix(dense), first)
+    expected = [
+        mannwhitneyu(c[first], c[~first], method="asymptotic", use_continuity=False)
+        for c in dense.T
+    ]
+    u = np.array([test.statistic for test in expected])
+    np.testing.assert_allclose(found.auroc * n_first * (9 - n_first), u)
+    p = np.nan_to_num([test.pvalue for test in expected], nan=1.0)
+    np.testing.assert_allclose(found.p_value, p, atol=1e-12)
+
+
+def test_logistic_is_the_likelihood_ratio_of_scikit_learn(rng):
+    n = 200
+    depth = rng.normal(size=n)
+    first = rng.random(n) < 1 / (1 + np.exp(-depth))
+    values = rng.poisson(1.0, (n, 4)).astype(float)
+    values[:, 0] += first
+    values[:, 3] = 2.0  # constant
+    found = logistic(values, first, depth)
+
+    def log_likelihood(x):
+        p = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(x, first).predict_proba(x)
+        return np.log(p[np.arange(n), first.astype(int)]).sum()
+
+    null = log_likelihood(depth[:, None])
+    for j in range(3):
+        ratio = 2 * (log_likelihood(np.c_[depth, values[:, j]]) - null)
+        assert found.statistic[j] ** 2 == pytest.approx(ratio, abs=1e-3)
+        assert found.p_value[j] == pytest.approx(chi2.sf(ratio, 1), abs=1e-3)
+    assert found.p_value[3] == pytest.approx(1.0)
+    assert found.statistic[0] > 0
+
+
+def test_logistic_survives_a_feature_that_separates(rng):
+    first = np.arange(100) < 50
+    found = logistic(first[:, None].astype(float), first, rng.normal(size=100))
+    assert np.isfinite(found.statistic).all()
+    assert found.p_value[0] < 1e-20
+
+
+def test_table_agrees_with_scanpy(mdata):
+    import scanpy as sc
+
+    rna = mdata["rna"].copy()
+    names = rna.obs["cell_type"].cat.categories
+    table = differential(rna, "cell_type", names[0], modality="rna")
+    sc.pp.normalize_total(rna, target_sum=1e4)
+    sc.pp.log1p(rna)
+    sc.tl.rank_genes_groups(
+        rna, "cell_type", groups=[names[0]], method="wilcoxon", tie_correct=True
+    )
+    expected = sc.get.rank_genes_groups_df(rna, names[0]).set_index("names").loc[table.index]
+    np.testing.assert_allclose(table["statistic"], expected["scores"], atol=1e-3)
+    np.testing.assert_allclose(table["fdr"], expected["pvals_adj"], atol=1e-6)
+    clear = expected["logfoldchanges"].abs() < 3
+    assert (
+        np.corrcoef(table["log2_fold_change"][clear], expected["logfoldchanges"][clear])[0, 1]
+        > 0.95
+    )
+
+
+@pytest.mark.parametrize("method", ["wilcoxon", "logistic"])
+def test_markers_are_found(mdata, method, tmp_path):
+    atac = mdata["atac"]
+    name = atac.obs["cell_type"].cat.categories[0]
+    table = differential(mdata, "cell_type", name, method=method)
+    assert table["pvalue"].is_monotonic_increasing
+    np.testing.assert_allclose(table["fdr"], false_discovery_control(table["pvalue"]))
+    marker = atac.var.loc[table.index, "marker_of"] == name
+    top = marker[(table["statistic"] > 0).to_numpy()][:30]
+    assert top.mean() > 2 * marker.mean()
+    atac.write_h5ad(tmp_path / "compared.h5ad")
+    again = anndata.read_h5ad(tmp_path / "compared.h5ad").uns["differential"]
+    pd.testing.assert_frame_equal(again, table, check_index_type=False, check_dtype=False)
+
+
+def test_sparse_and_dense_agree_in_small_blocks(mdata, monkeypatch):
+    name = mdata.obs["cell_type"].cat.categories[1]
+    expected = differential(mdata, "cell_type", name, normalize=False)
+    monkeypatch.setattr("atacvi.tl.differential._ENTRIES_PER_BLOCK", 3000, raising=False)
+    dense = mdata["atac"].X.toarray().astype(float)
+    found = differential(mdata, "cell_type", name, values=dense)
+    pd.testing.assert_frame_equal(found, expected, check_exact=False)
+
+
+def test_a_model_runs_its_own_test(mdata, model):
+    table = differential(mdata, "cell_type", "a", "b", model=model, delta=0.1)
+    assert model.asked == [{"groupby": "cell_type", "group1": "a", "group2": "b", "delta": 0.1}]
+    pd.testing.assert_frame_equal(mdata["atac"].uns["differential"], table)
+
+
+def test_what_does_not_fit_is_refused(mdata):
+    name = mdata.obs["cell_type"].cat.categories[0]
+    with pytest.raises(ValueError, match="group 'nobody' is not in the column"):
+        differential(mdata, "cell_type", "nobody")
+    with pytest.raises(ValueError, match="must be two groups"):
+        differential(mdata, "cell_type", name, name)
+    with pytest.raises(KeyError, match="groupby='typ'"):
+        differential(mdata, "typ", name)
+    with pytest.raises(TypeError, match="unknown arguments"):
+        differential(mdata, "cell_type", name, delta=1)
+
+
+def test_overlap_with_a_reference():
+    genes = [f"g{i}" for i in range(50)]
+    table = pd.DataFrame(
+        {"fdr": np.linspace(0, 0.5, 50), "log2_fold_change": np.linspace(2, -2, 50)}, index=genes
+    )
+    found = compare_degs(table, [*genes[:4], "other"], n_top=[4, 8])
+    assert found["n_shared"].tolist() == [4, 4]
+    assert found["precision"].tolist() == [1.0, 0.5]
+    assert found["n_not_tested"].tolist() == [1, 1]
+    assert found["pvalue"].iloc[0] < 1e-4
+    assert compare_degs(table, genes[:4])["n_compared"].item() == 5
+    falling = compare_degs(table, genes[:4], min_log2_fold_change=1.9)
+    assert falling["n_compared"].item() == 2
+    with pytest.raises(ValueError, match="none of the 1 names"):
+        compare_degs(table, ["other"])
+    with pytest.raises(ValueError, match="n_top="):
+        compare_degs(genes, genes)
+    with pytest.raises(KeyError, match="fdr"):
+        compare_degs(table[["log2_fold_change"]], genes)
