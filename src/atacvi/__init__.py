@@ -12,15 +12,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from atacvi import data, datasets, metrics, pl, pp
-    from atacvi.models import MultiViewModel
+    from atacvi import data, datasets, metrics, pl, pp, tl
+    from atacvi.models import ATACDiffModel, AtacformerModel, MultiViewModel
 
 __version__ = "0.1.0"
 
-__all__ = ["MultiViewModel", "__version__", "data", "datasets", "metrics", "pl", "pp"]
+__all__ = [
+    "ATACDiffModel",
+    "AtacformerModel",
+    "MultiViewModel",
+    "__version__",
+    "data",
+    "datasets",
+    "metrics",
+    "pl",
+    "pp",
+    "tl",
+]
 
-_NAMESPACES = frozenset({"data", "datasets", "metrics", "pl", "pp"})
-_MODELS = frozenset({"MultiViewModel"})
+_NAMESPACES = frozenset({"data", "datasets", "metrics", "pl", "pp", "tl"})
+_MODELS = frozenset({"ATACDiffModel", "AtacformerModel", "MultiViewModel"})
 
 
 def __getattr__(name: str) -> ModuleType | type:

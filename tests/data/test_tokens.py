@@ -51,7 +51,7 @@ def test_cells_are_sets(fragments):
     assert cells.obs["n_tokens"].tolist() == [2, 0, 1]
     assert cells.obs["is_empty"].tolist() == [False, True, False]
     assert cells.obs["fraction_in_universe"].tolist() == [1, 0, 1]
-    assert cells.uns["atacvi"]["tokens"]["share_hit"] == pytest.approx(1)  # of a sample
+    assert cells.uns["atacvi"]["tokens"]["share_hit"] == pytest.approx(3 / 5)
 
 
 def test_insertions_need_an_end_inside(fragments):
@@ -231,6 +231,10 @@ def test_other_names_of_the_same_chromosomes(tmp_path):
     assert sets(tokenize_bed(write(tmp_path / "f.bed", [x[:3] for x in lines]), NAMES)) == [
         [0, 1, 2]
     ]
+    both = ["1:0-100", "chr1:0-100"]
+    assert sets(tokenize_fragments(path, both)) == [[0]]
+    adata = anndata.AnnData(np.ones((1, 1)), var=pd.DataFrame(index=["chr1:5-9"]))
+    assert sets(tokenize_anndata(adata, both[::-1])) == [[0]]
     var = pd.DataFrame(index=["1:10-200", "2:40-70"])
     assert sets(tokenize_anndata(anndata.AnnData(np.ones((1, 2)), var=var), NAMES)) == [[0, 1, 2]]
 
@@ -289,6 +293,27 @@ def test_equal_to_snapatac2(tmp_path, counting):
     assert (cells.obsm["X_tokens"] != (sp.csr_matrix(peaks.X) > 0)).nnz == 0
     counts = read_fragments(path, universe, barcodes=peaks.obs_names, counting=counting)
     assert (counts.X != sp.csr_matrix(peaks.X)).nnz == 0
+
+
+def test_start_site_enrichment_equals_snapatac2(tmp_path):
+    snap = pytest.importorskip("snapatac2", reason="SnapATAC2 is not installed")
+    universe, path, _ = simulated(tmp_path)
+    sites = universe.regions.iloc[::5].reset_index(drop=True)
+    sites = sites[sites["start"] > 2000]  # SnapATAC2 shifts windows that begin before the genome
+    sites["start"] += 200
+    sites["end"] = sites["start"] + 1
+    with (tmp_path / "genes.gtf").open("w") as file:
+        for i, (chrom, start, _) in enumerate(sites.itertuples(index=False)):
+            names = "; ".join(f'{key} "G{i}"' for key in ("gene_name", "gene_id", "transcript_id"))
+            span = f"{start + 1}\t{start + 900}"
+            file.write(f"{chrom}\tx\ttranscript\t{span}\t.\t+\t.\t{names};\n")
+    sizes = dict.fromkeys(["chr1", "chr2", "chr10"], 3_000_000)
+    data = snap.pp.import_fragments(
+        path, sizes, sorted_by_barcode=False, min_num_fragments=0, tempdir=tmp_path
+    )
+    snap.metrics.tsse(data, tmp_path / "genes.gtf")
+    cells = tokenize_fragments(path, universe, barcodes=data.obs_names, tss=sites)
+    assert cells.obs["tss_enrichment"].to_numpy() == pytest.approx(data.obs["tsse"].to_numpy())
 
 
 @pytest.mark.real_data

@@ -232,6 +232,26 @@ def test_changes_of_the_configuration(put):
     assert module.encoder.layers[0].dropout.p == 0.3
 
 
+@pytest.mark.parametrize("pooling", ["idf", "attention"])
+def test_another_pooling(put, universe, tmp_path, pooling):
+    folder = put({**public_state(), **discriminator_state()})
+    plain = read_checkpoint(folder).module
+    with pytest.warns(UserWarning, match=f"no weights for pooling='{pooling}'"):
+        other = read_checkpoint(folder, pooling=pooling).module
+    with torch.no_grad():
+        torch.testing.assert_close(other.encode(TOKENS), plain.encode(TOKENS))
+    write_checkpoint(tmp_path / "again", other, universe)
+    again = read_checkpoint(tmp_path / "again", pooling="mean").module
+    with torch.no_grad():
+        assert torch.equal(again.encode(TOKENS), plain.encode(TOKENS))
+
+
+def test_heads_must_be_complete(put):
+    heads = {"classification_head.dense.weight": torch.zeros(4, 16)}
+    with pytest.raises(ValueError, match=r"heads of model\.safetensors are incomplete"):
+        read_checkpoint(put({**public_state(), **discriminator_state(), **heads}))
+
+
 # ---- some of the regions ------------------------------------------------------------------
 
 

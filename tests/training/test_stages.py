@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from atacvi.modules import MultiViewModule
-from atacvi.training import MultiViewStages, StageSchedule
+from atacvi.training import MultiViewStages, StageSchedule, emphasis_of
 
 N_CELLS, N_LATENT = 90, 3
 
@@ -28,10 +28,16 @@ class FakeTrainer:
         self.should_stop = self.sanity_checking = False
         self.callback_metrics: dict[str, float] = {}
         self.n_optimizers = 0
+        self.optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)]
         self.strategy = SimpleNamespace(setup_optimizers=self._count)
 
     def _count(self, trainer: Any) -> None:
         self.n_optimizers += 1
+        self.optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)]
+
+    @property
+    def lr(self) -> float:
+        return self.optimizers[0].param_groups[0]["lr"]
 
 
 def latent() -> np.ndarray:
@@ -195,3 +201,36 @@ def test_the_stage_has_a_name(module):
     assert stages.stage == "warm-up"
     run(stages, module, [1.0, 1.0])
     assert stages.stage == "mixture"
+
+
+def test_a_plateau_cuts_the_learning_rate_and_goes_back_to_the_best(module):
+    schedule = StageSchedule(None, None, patience=2, lr_cuts=1, lr_factor=0.5)
+    stages = make(schedule)
+    trainer = run(stages, module, [3.0, 1.0, 2.0, 2.0])
+    assert trainer.lr == 0.5
+    assert not trainer.should_stop
+    assert module.rna_head.offset[0].item() == 1.0  # that of the second epoch
+    stages = make(schedule)
+    trainer = run(stages, module, [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    assert trainer.should_stop
+    assert trainer.current_epoch == 5
+    assert trainer.lr == 0.5
+
+
+def test_the_mixture_begins_after_the_last_cut_and_one_cut_down(module):
+    schedule = StageSchedule(100, None, patience=1, lr_cuts=1, lr_factor=0.5)
+    stages = make(schedule)
+    trainer = run(stages, module, [3.0, 4.0, 4.0, 3.0])
+    assert stages.borders["mixture"] == 3
+    assert trainer.n_optimizers == 1
+    assert (trainer.lr, stages.cuts) == (0.5, 1)
+
+
+def test_the_end_of_training_sets_the_weights_of_the_latent(module):
+    trainer, plan = FakeTrainer(), SimpleNamespace(module=module)
+    stages = make(StageSchedule(None, None), weigh_latent=False)
+    stages.on_fit_end(trainer, plan)
+    torch.testing.assert_close(module.latent_emphasis, torch.eye(N_LATENT))
+    make(StageSchedule(None, None)).on_fit_end(trainer, plan)
+    expected = torch.as_tensor(emphasis_of(latent()))
+    torch.testing.assert_close(module.latent_emphasis, expected)

@@ -10,26 +10,21 @@ import scipy.sparse as sp
 
 from atacvi.data._messages import examples
 from atacvi.regions import FragmentReader
-from atacvi.regions._index import IntervalIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import pandas as pd
-
     from atacvi.regions import FragmentBlock
+    from atacvi.regions._index import IntervalIndex
 
 Counting = Literal["fragment", "insertion", "paired-insertion"]
 _CODES = {"fragment": 0, "insertion": 1, "paired-insertion": 2}
 _ROOM = 2**21
-# One fragment in this many is also looked up after a move along the genome, far enough to leave its
-# peaks and near enough to stay in the same gene-rich stretch (as in map_regions).
-_STEP = 16
+# One fragment in this many, of few all, is also looked up after a move along the genome, far enough
+# to leave its peaks and near enough to stay in the same gene-rich stretch (as in map_regions).
+_STEP, _FEW = 16, 2**12
 SHIFTS = (-20_000, -10_000, 10_000, 20_000)
-# Transcription start sites: the centre and the two flanks of the profile, in base pairs
-_CENTRE, _FLANK, _REACH = 5, 100, 2000
-_TSS_PSEUDOCOUNT = 0.1
 
 
 @dataclass(frozen=True)
@@ -196,10 +191,11 @@ class _Sums:
             kernel = _sweep.count_regions
             positions = (*index.arrays()[:4], self.codes, *where)
             self.n_known += int(np.count_nonzero(self.codes[block.chrom] >= 0))
-            self.n_tried += len(range(0, len(block.start), _STEP))
-            self.n_tried_hit += _sweep.count_shifted(*positions, _STEP, 0)
+            step = min(_STEP, max(1, len(block.start) // _FEW))
+            self.n_tried += len(range(0, len(block.start), step))
+            self.n_tried_hit += _sweep.count_shifted(*positions, step, 0)
             self.n_moved_hit += sum(
-                _sweep.count_shifted(*positions, _STEP, shift) for shift in SHIFTS
+                _sweep.count_shifted(*positions, step, shift) for shift in SHIFTS
             )
         tail = (*where, block.barcode, how)
         self.matrix.fill(lambda *room: kernel(*head, *tail, *room, self.n_hit), len(block.start))
@@ -292,29 +288,3 @@ def _grown(array: np.ndarray, size: int) -> np.ndarray:
     out = np.zeros(max(size, 2 * len(array)), array.dtype)
     out[: len(array)] = array
     return out
-
-
-def tss_windows(sites: pd.DataFrame) -> IntervalIndex:
-    """Index of the centre (0) and the flanks (1) around transcription start sites.
-
-    `sites` has ``chrom`` and ``start``, the position of each site.
-    """
-    import pandas as pd
-
-    sites = sites[["chrom", "start"]].drop_duplicates()
-    where = sites["start"].to_numpy(dtype=np.int64)
-    spans = (
-        (where - _CENTRE, where + _CENTRE + 1),
-        (where - _REACH, where - _REACH + _FLANK),
-        (where + _REACH - _FLANK + 1, where + _REACH + 1),
-    )
-    parts = [pd.DataFrame({"chrom": sites["chrom"], "start": a, "end": b}) for a, b in spans]
-    windows = pd.concat(parts, ignore_index=True)
-    ids = np.repeat([0, 1, 1], len(sites))
-    return IntervalIndex(windows, ids)
-
-
-def tss_enrichment(tss: np.ndarray) -> np.ndarray:
-    """Insertions per base pair in the centre over those in the flanks, float64 of shape (cells,)."""
-    centre = tss[:, 0] / (2 * _CENTRE + 1)
-    return centre / (tss[:, 1] / (2 * _FLANK) + _TSS_PSEUDOCOUNT)

@@ -185,6 +185,6 @@ def _bar(title: str, total: int | None, progress: bool | None) -> Iterator[Calla
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+    with Progress(console=Console(file=sys.stderr)) as bar:
         task = bar.add_task(title, total=total)
         yield lambda n: bar.advance(task, n)

@@ -14,8 +14,6 @@ from atacvi.data._counting import (
     FileCounts,
     Target,
     count_file,
-    tss_enrichment,
-    tss_windows,
 )
 from atacvi.data._files import (
     FRAGMENT_ENDINGS,
@@ -26,7 +24,7 @@ from atacvi.data._files import (
     run_jobs,
 )
 from atacvi.data._messages import examples
-from atacvi.regions import parse_regions, read_bed
+from atacvi.data._start_sites import start_sites, tss_enrichment, tss_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,23 +153,3 @@ def refuse_chance(name: str, what: str, hit: int, moved: float, tried: int) -> N
             "build or species than the universe (min_share=0 turns this check off)"
         )
         raise ValueError(msg)
-
-
-def start_sites(annotation: pd.DataFrame | str | Path) -> pd.DataFrame:
-    """Table of transcription start sites with ``chrom`` and ``start``.
-
-    A region of length 1 is a site; of a longer one the end that ``strand`` tells is.
-    """
-    table = annotation if isinstance(annotation, pd.DataFrame) else read_bed(annotation)
-    regions = parse_regions(table)
-    start, end = regions["start"].to_numpy(), regions["end"].to_numpy()
-    site = start.copy()
-    if (end - start > 1).any():
-        if "strand" not in table.columns:
-            msg = (
-                "the annotation of start sites has regions of more than one base pair and no "
-                "column 'strand'; give genes with their strand, or sites of length 1"
-            )
-            raise ValueError(msg)
-        site = np.where(table["strand"].astype(str) == "-", end - 1, start)
-    return pd.DataFrame({"chrom": regions["chrom"].to_numpy(), "start": site})

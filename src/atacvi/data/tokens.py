@@ -10,9 +10,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from atacvi._constants import OBSM_TOKENS, UNS_KEY
-from atacvi.data._counting import SHIFTS, Counting, Target
+from atacvi.data._bed_rows import bed_row
+from atacvi.data._counting import Counting, Target
 from atacvi.data._files import BED_ENDINGS, Barcodes, Paths, named_files, run_jobs
-from atacvi.data._gathering import check_genome, count_files, refuse_chance, stack
+from atacvi.data._gathering import check_genome, count_files, stack
 from atacvi.data._peak_tokens import gather_tokens
 from atacvi.data.checks import get_matrix
 from atacvi.data.counts import check_matrix_type
@@ -22,16 +23,12 @@ from atacvi.regions import (
     map_regions,
     match_chromosome_names,
     parse_regions,
-    read_bed,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from anndata import AnnData
-
-# Regions of a BED file that are also looked up elsewhere, to see what chance gives
-_SAMPLE = 20_000
 
 __all__ = ["get_universe", "tokenize_anndata", "tokenize_bed", "tokenize_fragments"]
 
@@ -256,7 +253,7 @@ def tokenize_bed(
     jobs = [
         {"path": path, "tokenizer": tokenizer, "min_share": min_share} for path in files.values()
     ]
-    found = run_jobs(_bed_row, jobs, progress=progress, title="tokenizing BED files")
+    found = run_jobs(bed_row, jobs, progress=progress, title="tokenizing BED files")
     obs = pd.DataFrame(
         {
             "n_regions": [n for _, n, _ in found],
@@ -322,39 +319,6 @@ def _tokenizer(universe: Any) -> RegionTokenizer:
     if isinstance(universe, (str, Path)):
         universe = Universe.load(universe)
     return RegionTokenizer(universe)
-
-
-def _bed_row(
-    path: Path,
-    tokenizer: RegionTokenizer,
-    min_share: float,
-    on_bytes: Callable[[int], None] | None = None,
-) -> tuple[np.ndarray, int, int]:
-    """Ids of one file, the number of its regions and of those that hit."""
-    regions = read_bed(path)
-    if on_bytes is not None:
-        on_bytes(path.stat().st_size)
-    pairs = tokenizer.hits(regions)
-    n_hit = len(np.unique(pairs[:, 0]))
-    if len(regions) and n_hit < min_share * len(regions):
-        msg = (
-            f"only {n_hit} of {len(regions)} regions of {path} hit the universe of "
-            f"{len(tokenizer.universe)}; at least {min_share:.0%} (min_share) must. Is the file of "
-            "another genome build or species?"
-        )
-        raise ValueError(msg)
-    if min_share > 0 and len(regions):
-        sample = regions.iloc[:: -(-len(regions) // _SAMPLE)]
-        tried = [_n_hit(sample, tokenizer, shift) for shift in (0, *SHIFTS)]
-        refuse_chance(str(path), "regions", tried[0], float(np.mean(tried[1:])), len(sample))
-    return np.unique(pairs[:, 1]), len(regions), n_hit
-
-
-def _n_hit(regions: pd.DataFrame, tokenizer: RegionTokenizer, shift: int) -> int:
-    """Number of regions that hit after a move along the genome."""
-    start, end = regions["start"] + shift, regions["end"] + shift
-    moved = pd.DataFrame({"chrom": regions["chrom"], "start": start, "end": end})
-    return len(np.unique(tokenizer.hits(moved[start >= 0])[:, 0]))
 
 
 def _tokenized(

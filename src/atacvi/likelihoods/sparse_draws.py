@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from atacvi.likelihoods._sparse import SparseTarget
+
+# One generator for all cells, or one for each, with which a cell's draw does not depend on others
+Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 @torch.no_grad()
 def draw_counts(
     log_rate: Tensor,
     total: Tensor,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> SparseTarget:
     r"""Draw counts of a Poisson process given the total of each cell.
 
@@ -27,7 +32,7 @@ def draw_counts(
     total
         Number of events of each cell, int64, not negative, shape (cells,).
     generator
-        Generator on the device of the rates.
+        Generator on the device of the rates, or one on the CPU for each cell.
 
     Returns
     -------
@@ -49,7 +54,7 @@ def draw_counts(
 def draw_open(
     log_rate: Tensor,
     n_open: Tensor,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     max_rounds: int = 20,
 ) -> SparseTarget:
     """Draw which features are open, `n_open` of each cell, by events of a Poisson process.
@@ -63,7 +68,7 @@ def draw_open(
     n_open
         Number of open features of each cell, int64, at most that of features, shape (cells,).
     generator
-        Generator on the device of the rates.
+        Generator on the device of the rates, or one on the CPU for each cell.
     max_rounds
         Rounds of events. A cell of which nearly all features are asked for may come out with
         fewer.
@@ -98,21 +103,32 @@ def draw_open(
 
 
 def _draw_events(
-    log_rate: Tensor, total: Tensor, generator: torch.Generator | None
+    log_rate: Tensor, total: Tensor, generator: Generators
 ) -> tuple[Tensor, Tensor]:
     """Return cell and feature of each event, in the order of time within a cell."""
     # Cumulated in double precision: rare features would be lost between the sums of others.
     rates = (log_rate - log_rate.amax(1, keepdim=True)).exp().double()
     cumulated = rates.cumsum_(1)
     most = int(total.max()) if total.numel() else 0
-    uniform = torch.rand(
-        len(total), most, generator=generator, dtype=torch.float64, device=log_rate.device
-    )
+    uniform = _uniform(total, most, generator, log_rate.device)
     where = torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True)
     wanted = torch.arange(most, device=log_rate.device) < total[:, None]
     rows = wanted.nonzero()[:, 0]
     cols = where[wanted].clamp(max=log_rate.shape[1] - 1)
     return rows, cols
+
+
+def _uniform(
+    total: Tensor, most: int, generator: Generators, device: torch.device
+) -> Tensor:
+    """Return numbers in [0, 1), of which a cell needs the first `total`, (cells, most)."""
+    shape = (len(total), most)
+    if generator is None or isinstance(generator, torch.Generator):
+        return torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+    uniform = torch.zeros(shape, dtype=torch.float64)
+    for row, own, n in zip(uniform, generator, total.tolist(), strict=True):
+        torch.rand(n, generator=own, out=row[:n])
+    return uniform.to(device)
 
 
 def _first_different(events: Tensor, n_features: int, n_open: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from atacvi.models.atacdiff import ATACDiffModel
+from atacvi.models.atacformer import AtacformerModel
 from atacvi.models.multiview import MultiViewModel
 
-__all__ = ["MultiViewModel"]
+__all__ = ["ATACDiffModel", "AtacformerModel", "MultiViewModel"]

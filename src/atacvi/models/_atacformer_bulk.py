@@ -12,7 +12,6 @@ from atacvi._constants import OBSM_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from anndata import AnnData
 

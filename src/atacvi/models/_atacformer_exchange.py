@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from atacvi.models._atacformer_setup import UNIVERSE_ENTRY, registry_without_data
-from atacvi.modules import AtacformerModule
 from atacvi.modules._atacformer_checkpoint import (
     AtacformerCheckpoint,
     read_checkpoint,
@@ -19,6 +18,8 @@ from atacvi.regions import Universe, overlap
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from atacvi.modules import AtacformerModule
 
 # Fields of config.json in which the space of the normalised latent and the labels are kept
 _CENTRE, _LABELS = "atacvi_latent_centre", "atacvi_labels"

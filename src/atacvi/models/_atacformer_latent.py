@@ -174,7 +174,7 @@ class CellEmbeddingMixin:
             rows = TokenRows(tokens, self._context(max_tokens), seed=seed)
             ids_kept, offsets = rows.gather(kept)
             sampled = _rows_as_matrix(ids_kept, offsets, tokens.shape[1])
-            options = {"max_tokens": None, "seed": seed, "normalize": normalize}
+            options: dict[str, Any] = {"max_tokens": None, "normalize": normalize}
             every = np.arange(len(kept))
             before = self._embed(sampled, every, **options)
             after = self._embed(_without(sampled, closed), every, **options)

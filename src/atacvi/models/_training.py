@@ -29,6 +29,9 @@ from atacvi.training import (
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
+# Cuts of the learning rate, each to a quarter, before a stage that stands still ends.
+_LR_CUTS = 2
+
 
 class MultiViewTrainingMixin(StreamingMixin):
     """`train` and what it needs of the data."""
@@ -80,9 +83,11 @@ class MultiViewTrainingMixin(StreamingMixin):
         batch_size
             Cells per minibatch; ``None`` takes 128, or 256 from 50,000 cells on.
         early_stopping
-            End a stage when the held-out ELBO no longer improves, and keep the best weights.
+            Go by the held-out ELBO: where it no longer improves, cut the learning rate and go on
+            from the best weights, twice; then end the stage with the best weights.
         early_stopping_patience
-            Epochs to wait for an improvement.
+            Epochs to wait for an improvement, each time; ``None`` takes a twentieth of the run, at
+            least 5.
         mixture_start
             Epoch at which the mixture is fitted to the latent; ``None`` takes 60 % of the run.
         cycle_start
@@ -90,7 +95,9 @@ class MultiViewTrainingMixin(StreamingMixin):
         cycle_weight
             Weight of the cycle term.
         n_epochs_kl_warmup
-            Epochs over which the KL weight rises to one; clipped to the warm-up stage.
+            Epochs over which the weight of the KL term rises to its full value, 2 by default
+            (``plan_kwargs={"max_kl_weight": 1.0}`` for the plain ELBO); clipped to the warm-up
+            stage.
         checkpoint_dir
             Folder for a checkpoint after each epoch.
         resume
@@ -235,7 +242,8 @@ class MultiViewTrainingMixin(StreamingMixin):
             cycle_start=cycle,
             cycle_ramp=max(1, max_epochs // 10),
             cycle_weight=1.0 if cycle_weight is None else cycle_weight,
-            patience=patience or max(10, max_epochs // 5),
+            patience=patience or max(5, round(max_epochs / 20)),
+            lr_cuts=_LR_CUTS,
         )
 
     @property

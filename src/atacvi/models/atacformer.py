@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from scvi.model.base import BaseModelClass
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    import numpy as np
     import pandas as pd
     from anndata import AnnData
 
@@ -139,7 +139,7 @@ class AtacformerModel(
         known = read_vocabulary(self.registry_ if adata is None else self.adata_manager.registry)
         active_ids = _active_ids(known, vocabulary)
         if config is None:
-            sizes = {
+            sizes: dict[str, Any] = {
                 "hidden_size": n_embed,
                 "num_hidden_layers": n_layers,
                 "num_attention_heads": n_heads,

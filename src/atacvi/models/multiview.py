@@ -9,7 +9,7 @@ import torch
 from scvi.model.base import BaseModelClass
 
 from atacvi.data import feature_modalities, validate_anndata, validate_multiome
-from atacvi.models._differential import DifferentialMixin
+from atacvi.models._differential_expression import DifferentialMixin
 from atacvi.models._evaluation import EvaluationMixin
 from atacvi.models._imputation import ImputationMixin
 from atacvi.models._presets import model_defaults

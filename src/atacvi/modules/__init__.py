@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from atacvi.modules._atacdiff_sampling import LatentPrior, SamplerOptions
 from atacvi.modules._atacformer_config import AtacformerConfig
 from atacvi.modules._atacformer_loss import AtacformerObjectives
+from atacvi.modules.atacdiff import STAGES, ATACDiffModule
 from atacvi.modules.atacformer import AtacformerModule
 from atacvi.modules.multiview import MultiViewModule
 
 __all__ = [
+    "STAGES",
+    "ATACDiffModule",
     "AtacformerConfig",
     "AtacformerModule",
     "AtacformerObjectives",
+    "LatentPrior",
     "MultiViewModule",
+    "SamplerOptions",
 ]

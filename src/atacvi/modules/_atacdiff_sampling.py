@@ -64,6 +64,8 @@ class ATACDiffSamplingMixin:
     n_latent: int
     n_latent_ae: int
     n_labels: int
+    n_batch: int
+    covariate_mean: Tensor
     likelihood: PeakLikelihood
     process: Process
     denoiser: nn.Module
@@ -77,6 +79,19 @@ class ATACDiffSamplingMixin:
     conditions: Callable[..., dict[str, Any]]
     standard_log_depth: Callable[[Tensor], Tensor]
     peak_log_rates: Callable[..., Tensor]
+
+    def average_covariates(self, batch: Tensor) -> Tensor:
+        """Return covariates of cells of given batches, all others at their mean, (cells, n)."""
+        covariates = self.covariate_mean.expand(len(batch), -1).clone()
+        if self.n_batch > 1:
+            one_hot = nn.functional.one_hot(batch, self.n_batch)
+            covariates[:, : self.n_batch] = one_hot.to(covariates)
+        return covariates
+
+    @property
+    def batch_weights(self) -> Tensor:
+        """Fractions of the training cells in each batch, shape (n_batch,)."""
+        return self.covariate_mean[: self.n_batch]
 
     def set_latent_prior(self, prior: LatentPrior) -> None:
         """Keep a prior of z and log depth that was fitted to the aggregate posterior."""
@@ -170,7 +185,7 @@ class ATACDiffSamplingMixin:
         peak_vector: Tensor,
         depth: Tensor,
         output: Literal["counts", "binary"],
-        generator: torch.Generator | None = None,
+        generator: Any = None,
     ) -> SparseTarget:
         """Draw peaks from the likelihood, given the library size of each cell.
 
@@ -183,7 +198,7 @@ class ATACDiffSamplingMixin:
         output
             ``"counts"``, or ``"binary"`` for ones at the open peaks.
         generator
-            Generator on the device of the module.
+            Generator on the device of the module, or one on the CPU for each cell.
         """
         log_rate = self.peak_log_rates(peak_vector)
         total = depth.round().long().clamp(min=1)
@@ -192,9 +207,18 @@ class ATACDiffSamplingMixin:
         drawn = draw_counts(log_rate, total, generator)
         if self.likelihood == "zip":
             kept = torch.sigmoid(-self.gate_logits)[drawn.cols]
-            coin = torch.rand(len(kept), generator=generator, device=kept.device)
-            keep = (coin < kept).nonzero().squeeze(1)
+            keep = (self._coins(drawn, generator) < kept).nonzero().squeeze(1)
             drawn = SparseTarget(*(part[keep] for part in drawn[:3]), drawn.shape)
         if output == "binary":
             drawn = drawn._replace(values=torch.ones_like(drawn.values))
         return drawn
+
+    @staticmethod
+    def _coins(drawn: SparseTarget, generator: Any) -> Tensor:
+        """Return a number in [0, 1) for each entry, from the generator of its cell."""
+        n = len(drawn.rows)
+        if generator is None or isinstance(generator, torch.Generator):
+            return torch.rand(n, generator=generator, device=drawn.rows.device)
+        counts = torch.bincount(drawn.rows, minlength=drawn.shape[0]).tolist()
+        parts = [torch.rand(k, generator=own) for k, own in zip(counts, generator, strict=True)]
+        return torch.cat(parts).to(drawn.rows.device)

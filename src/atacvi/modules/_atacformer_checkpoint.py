@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNIVERSE_FILE = "universe.bed.gz"
+_POOLINGS = ("idf", "attention_pooling.")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -244,19 +245,26 @@ def _head_sizes(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _load(module: AtacformerModule, state: dict[str, Tensor]) -> None:
-    """Load the weights; of what is missing only the replaced-token head may start anew."""
+    """Load the weights; of what is missing only heads that start the same for all may start anew."""
+    own = module.state_dict().keys()
+    # of another pooling than the one asked for
+    state = {k: v for k, v in state.items() if k in own or not k.startswith(_POOLINGS)}
     outcome = module.load_state_dict(state, strict=False)
-    missing = [name for name in outcome.missing_keys if not name.startswith("discriminator.")]
+    may_start = ("discriminator.", *_POOLINGS)
+    missing = [name for name in outcome.missing_keys if not name.startswith(may_start)]
     if missing or outcome.unexpected_keys:
         wrong = [*missing, *outcome.unexpected_keys]
-        msg = (
-            f"the heads of {WEIGHTS_FILE} do not fit pooling={module.config.pooling!r}, or are "
-            f"incomplete: {examples(wrong)}"
-        )
+        msg = f"the heads of {WEIGHTS_FILE} are incomplete: {examples(wrong)}"
         raise ValueError(msg)
-    if outcome.missing_keys:
+    if any(name.startswith("discriminator.") for name in outcome.missing_keys):
         msg = (
             f"{WEIGHTS_FILE} has no replaced-token head (discriminator); it starts from random "
             "weights. Embeddings of cells and regions do not use it, further pretraining does"
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
+    if any(name.startswith(_POOLINGS) for name in outcome.missing_keys):
+        msg = (
+            f"{WEIGHTS_FILE} has no weights for pooling={module.config.pooling!r}; it starts as "
+            "the plain mean"
         )
         warnings.warn(msg, UserWarning, stacklevel=3)

@@ -221,6 +221,7 @@ class ATACDiffModule(
         self.register_buffer("atac_median_depth", torch.tensor(1e3))
         self.register_buffer("mixture_active", torch.tensor(False))
         self.register_buffer("n_train", torch.tensor(1e4))
+        self.register_buffer("covariate_mean", torch.zeros(self.n_covariates))
         # The prior of z and log depth that generation draws from, see `set_latent_prior`
         self.register_buffer("latent_prior_means", torch.zeros(0, self.n_latent + 1))
         self.register_buffer(
@@ -228,6 +229,14 @@ class ATACDiffModule(
         )
         self.register_buffer("latent_prior_weights", torch.zeros(0))
         self.register_buffer("latent_prior_labels", torch.zeros(0, dtype=torch.long))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Take over the number of components of the latent prior, which training chooses."""
+        for name in ("means", "factors", "weights", "labels"):
+            key = f"latent_prior_{name}"
+            if prefix + key in state_dict:
+                setattr(self, key, torch.empty_like(state_dict[prefix + key]).to(self.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def resize_mixture(self, n_clusters: int) -> None:
         """Give the prior another number of components."""
@@ -342,6 +351,15 @@ class ATACDiffModule(
     def peak_vectors(self, z: Tensor, covariates: Tensor, responsibilities: Tensor) -> Tensor:
         """Return the vectors of latents h; the clusters take no part."""
         return self.autoencoder.decode(z, covariates)
+
+    def auxiliary_log_rates(
+        self, z: Tensor, covariates: Tensor, peaks: Tensor | None = None
+    ) -> Tensor:
+        """Return log-rates of the auxiliary decoder at unit library size, (cells, peaks)."""
+        decoder = self.auxiliary_decoder
+        rows = decoder.loadings if peaks is None else decoder.loadings[peaks]
+        offset = decoder.offset if peaks is None else decoder.offset[peaks]
+        return torch.addmm(offset, decoder.cell_vector(z, covariates), rows.T).float()
 
     def peak_log_rates(self, peak_vector: Tensor, peaks: Tensor | None = None) -> Tensor:
         """Return log-rates at unit library size, shape (cells, peaks)."""

@@ -383,6 +383,10 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
             "peak_vector": self.atac_head.cell_vector(z, covariates, trunk),
         }
 
+    def peak_vectors(self, z: Tensor, covariates: Tensor, responsibilities: Tensor) -> Tensor:
+        """Return what gives rates of peaks, without the genes, shape (cells, n_embed)."""
+        return self.atac_head.cell_vector(z, covariates, self.trunk(z, covariates, responsibilities))
+
     def peak_log_rates(self, peak_vector: Tensor, peaks: Tensor | None = None) -> Tensor:
         """Return log-rates at unit library size, shape (cells, peaks)."""
         return self.atac_head.log_rates(peak_vector, self.peak_table, peaks).float()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from atacvi.likelihoods import SparseTarget
 from atacvi.nn.decoders import PeakHead
 from atacvi.nn.encoders import AtacEncoder
 from atacvi.nn.fusion import Posterior
+
+if TYPE_CHECKING:
+    from atacvi.likelihoods import SparseTarget
 
 # Variances outside are of no use and make gradients explode.
 _LOG_VARIANCE = (-8.0, 4.0)

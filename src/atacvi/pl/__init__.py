@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from atacvi.pl.embedding import latent_umap
 from atacvi.pl.generation import generation
+from atacvi.pl.heatmap import heatmap
 from atacvi.pl.imputation import imputation
+from atacvi.pl.links import links
 from atacvi.pl.mixture import cluster_confusion, mixture_weights, responsibilities
+from atacvi.pl.tracks import tracks
 from atacvi.pl.training import training_curves
+from atacvi.pl.volcano import volcano
 
 __all__ = [
     "cluster_confusion",
     "generation",
+    "heatmap",
     "imputation",
     "latent_umap",
+    "links",
     "mixture_weights",
     "responsibilities",
+    "tracks",
     "training_curves",
+    "volcano",
 ]

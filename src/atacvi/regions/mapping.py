@@ -162,7 +162,7 @@ def match_chromosome_names(regions: pd.DataFrame, reference: pd.DataFrame) -> pd
     ['chr1', 'chrM']
     """
     known = {bare_name(chrom): chrom for chrom in _unique(reference["chrom"])}
-    exact = set(known.values())
+    exact = set(reference["chrom"])
     chroms = [c if c in exact else known.get(bare_name(c), c) for c in regions["chrom"]]
     out = regions.copy()
     out["chrom"] = np.asarray(chroms, dtype=object)

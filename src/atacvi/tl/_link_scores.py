@@ -141,7 +141,13 @@ def lasso_path(
     target = vectors @ ((vectors.T @ cross) / root)
     scale = np.sqrt(n_peaks)  # scikit-learn divides the squares by the number of rows
     _, coefficients, _ = path(
-        np.asfortranarray(factor * scale), target * scale, alphas=penalties, max_iter=5000, tol=1e-4
+        np.asfortranarray(factor * scale),
+        np.ascontiguousarray(target * scale),
+        alphas=penalties,
+        precompute=False,
+        check_input=False,  # as long as the fit itself, for a window of few peaks
+        max_iter=5000,
+        tol=1e-4,
     )
     return coefficients
 

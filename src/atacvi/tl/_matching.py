@@ -11,12 +11,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-_MIN_PER_STRATUM = 30
 
-
-def strata(
-    covariates: Sequence[ArrayLike], n_bins: int, min_size: int = _MIN_PER_STRATUM
-) -> NDArray[np.int64]:
+def strata(covariates: Sequence[ArrayLike], n_bins: int, min_size: int) -> NDArray[np.int64]:
     """Cut items into strata of equal size, one covariate nested in the other.
 
     Within each stratum of the covariates before, the next one is cut at its quantiles; equal

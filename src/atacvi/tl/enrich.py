@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-_N_MATCHES = 200
+# Matches of a region are the nearest 2 % of the pool: few enough to be alike, within these limits.
+_MATCHED_SHARE = 0.02
+_MIN_MATCHES, _MAX_MATCHES = 5, 200
 
 
 def enrich(
@@ -30,7 +32,7 @@ def enrich(
     match: Sequence[str] | None = None,
     genes: pd.DataFrame | None = None,
     max_fdr: float = 0.05,
-    n_matches: int = _N_MATCHES,
+    n_matches: int | None = None,
     n_draws: int = 1000,
     key_added: str = "region_enrichment",
     random_state: int = 0,
@@ -59,7 +61,8 @@ def enrich(
     max_fdr
         Links up to this false discovery rate are chosen.
     n_matches
-        Matches of each region from which sets are drawn.
+        Matches of each region from which sets are drawn; by default 2 % of the other regions, at
+        least 5 and at most 200.
     n_draws
         Matched sets.
     key_added
@@ -105,6 +108,8 @@ def enrich(
         [_covariate(name, background, var, universe, items, distance) for name in names]
     )
     pool = np.setdiff1d(np.arange(len(items)), chosen)
+    if n_matches is None:
+        n_matches = int(np.clip(_MATCHED_SHARE * len(pool), _MIN_MATCHES, _MAX_MATCHES))
     matches = matched_regions(covariates, chosen, pool, n_matches)
     rows = []
     for name, source in _annotations(annotation).items():

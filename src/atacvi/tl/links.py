@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _METHODS = ("correlation", "lasso", "pls")
 _N_FOLDS = 5
 _BINS = 4
+_PAIRS_PER_STRATUM = 8  # each stands in for as many null scores as there are permutations
 _MODEL_METACELLS = 500
 
 
@@ -167,7 +168,7 @@ def link_peaks_to_genes(
         matrices[1],
         pairs,
         table,
-        strata(covariates, _BINS),
+        strata(covariates, _BINS, _PAIRS_PER_STRATUM),
         method=method,
         n_components=n_components,
         n_permutations=n_permutations,

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from atacvi.training.atacdiff_stages import BeginMixture, SelectFromStart
+from atacvi.training.atacdiff_start import (
+    fit_latent_prior,
+    standardise_latents,
+    start_autoencoder,
+    start_auxiliary,
+)
 from atacvi.training.atacformer_plan import FinetuningPlan, PretrainingPlan, TokenTrainingPlan
 from atacvi.training.atacformer_start import (
     balanced_rows,
@@ -10,6 +17,13 @@ from atacvi.training.atacformer_start import (
     start_atacformer,
 )
 from atacvi.training.corruption import NEGATIVES, TokenCorruption
+from atacvi.training.denoiser_plan import (
+    CellLatents,
+    DenoiserPlan,
+    LatentDataModule,
+    LogHeldOutDenoising,
+    held_out_denoising_loss,
+)
 from atacvi.training.emphasis import emphasis_of
 from atacvi.training.nonfinite import StopOnNonFinite
 from atacvi.training.plans import MultiViewTrainingPlan, check_plan_kwargs
@@ -37,17 +51,23 @@ from atacvi.training.token_views import (
 
 __all__ = [
     "BatchPlan",
+    "BeginMixture",
     "COVARIATE_WEIGHT",
+    "CellLatents",
     "CheckpointEachEpoch",
+    "DenoiserPlan",
     "FinetuningPlan",
     "FinetuningViews",
+    "LatentDataModule",
     "LearnNewColumns",
+    "LogHeldOutDenoising",
     "MultiViewStages",
     "MultiViewTrainingPlan",
     "NEGATIVES",
     "PretrainingPlan",
     "PretrainingViews",
     "SelectBest",
+    "SelectFromStart",
     "StageSchedule",
     "StartFromData",
     "StopOnNonFinite",
@@ -62,13 +82,18 @@ __all__ = [
     "check_plan_kwargs",
     "checkpoint_path",
     "emphasis_of",
+    "fit_latent_prior",
+    "held_out_denoising_loss",
     "pack",
     "ramp",
     "read_checkpoint",
     "set_pooling_weights",
     "spectral_loadings",
     "split_cells",
+    "standardise_latents",
     "start_atacformer",
+    "start_autoencoder",
+    "start_auxiliary",
     "thin_cells",
     "token_loader",
     "warmup_cosine",

@@ -9,12 +9,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from atacvi.modules import AtacformerObjectives
 from atacvi.nn import PackedTokens, paired_contrastive_loss
 from atacvi.training.schedules import ramp, warmup_cosine
 
 if TYPE_CHECKING:
-    from atacvi.modules import AtacformerModule
+    from atacvi.modules import AtacformerModule, AtacformerObjectives
 
 _EMBEDDINGS = "embeddings."
 # Parameters without a sensible zero: decay would pull them to arbitrary values.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +19,10 @@ _LENGTH_QUANTILE = 0.98
 # a short loading to the common length hardly differs between regions.
 _COMMON_LENGTH = 4.0
 _MIN_FREQUENCY = 1e-12
+# How much of the cell's mean the attention of each layer adds to a token, and the size of queries
+# and keys: small, so that it starts as a plain mean.
+_CONTEXT_SHARE = 0.5
+_QUERY_SCALE = 0.5
 
 
 def spectral_loadings(
@@ -152,12 +156,20 @@ def start_atacformer(module: AtacformerModule, tokens: sp.csr_matrix, seed: int 
     rows = balanced_rows(loadings, width, np.random.default_rng([seed, 1]))
     table = module.embeddings.token_embeddings.weight
     table[: len(active)] = torch.as_tensor(rows).to(table)
+    layer: Any
     for layer in module.encoder.layers:
-        layer.self_attn.out_proj.weight.zero_()
+        # attention starts as the mean of the cell, of which a share is added to each token; the mean
+        # over the tokens stays what it was, up to scale
+        projection = layer.self_attn.in_proj_weight
+        torch.nn.init.normal_(projection[: 2 * width], std=_QUERY_SCALE * width**-0.5)
+        torch.nn.init.eye_(projection[2 * width :])
+        torch.nn.init.eye_(layer.self_attn.out_proj.weight).mul_(_CONTEXT_SHARE)
         layer.linear2.weight.zero_()
-        # queries, keys and hidden units of the size that the rows, of mean square 1, call for
-        torch.nn.init.normal_(layer.self_attn.in_proj_weight, std=width**-0.5)
+        # hidden units of the size that the rows, of mean square 1, call for
         torch.nn.init.normal_(layer.linear1.weight, std=width**-0.5)
+    for part in module.discriminator.modules():
+        if isinstance(part, torch.nn.Linear) and part.out_features > 1:
+            torch.nn.init.normal_(part.weight, std=width**-0.5)
     set_pooling_weights(module, tokens)
 
 

@@ -36,7 +36,8 @@ class MultiViewTrainingPlan(TrainingPlan):
     prior_lr_factor
         Learning rate of the prior relative to `lr`.
     n_epochs_kl_warmup
-        Epochs over which the KL weight rises linearly to one; the model clips it to the run.
+        Epochs over which the KL weight rises linearly to ``max_kl_weight``; the model clips them
+        to the run.
     optimizer
         ``"FusedAdamW"``, or what :class:`scvi.train.TrainingPlan` takes.
     **kwargs

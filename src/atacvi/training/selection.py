@@ -86,8 +86,8 @@ class SelectBest(Callback):
         if (trainer.current_epoch + 1) % self.every and not is_last:
             return None
         scores = self.probe()
-        for name, value in scores.items():
-            pl_module.log(f"probe_{name}", value, sync_dist=True)
+        for name, found in scores.items():
+            pl_module.log(f"probe_{name}", found, sync_dist=True)
         return float(next(iter(scores.values())))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

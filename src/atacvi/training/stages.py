@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MONITOR = "elbo_validation"
+# Leiden resolution that chooses the number of components. At 1, usual for a picture, large types
+# fall into several components, on which cells then agree with known types less well.
+_RESOLUTION = 0.3
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,14 @@ class StageSchedule:
     cycle_weight
         Its final weight.
     patience
-        Epochs without improvement of the held-out ELBO that end a stage; ``None`` never.
+        Epochs without improvement of the held-out ELBO that cut the learning rate or, after the
+        last cut, end a stage; ``None`` never.
     min_delta
         Improvement that counts, in nats per cell.
+    lr_cuts
+        Cuts of the learning rate in a stage before it ends.
+    lr_factor
+        What a cut multiplies the learning rate by.
     """
 
     mixture_start: int | None
@@ -56,14 +64,17 @@ class StageSchedule:
     cycle_weight: float = 1.0
     patience: int | None = None
     min_delta: float = 0.0
+    lr_cuts: int = 0
+    lr_factor: float = 0.25
 
 
 class MultiViewStages(Callback):
     """Move the module through its stages; keep its best weights and stop on the held-out ELBO.
 
-    A plateau in the warm-up begins the mixture; a plateau after that ends the training. The best
-    weights of a stage are put back at its end, so that neither the mixture nor the user gets what
-    overfitting left.
+    On a plateau the learning rate is cut and training goes on from the best weights. After the
+    last cut, a plateau in the warm-up begins the mixture, which starts one cut down, and a plateau
+    after that ends the training. The best weights of a stage are put back at its end, so that
+    neither the mixture nor the user gets what overfitting left.
 
     Parameters
     ----------
@@ -102,12 +113,12 @@ class MultiViewStages(Callback):
         self.borders: dict[str, int] = {}
         self.best = float("inf")
         self.best_state: dict[str, torch.Tensor] | None = None
-        self.waited = 0
+        self.waited, self.cuts = 0, 0
 
     # Lightning stores this with a checkpoint, and gives it back when training resumes.
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to know."""
-        keys = ("borders", "best", "best_state", "waited", "n_clusters")
+        keys = ("borders", "best", "best_state", "waited", "cuts", "n_clusters")
         return {key: getattr(self, key) for key in keys}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -120,8 +131,7 @@ class MultiViewStages(Callback):
         epoch, schedule = trainer.current_epoch, self.schedule
         module = pl_module.module
         if not module.mixture_active and schedule.mixture_start is not None:
-            plateau = schedule.patience is not None and self.waited >= schedule.patience
-            if epoch >= schedule.mixture_start or plateau:
+            if epoch >= schedule.mixture_start or self._stage_is_over():
                 self._begin_mixture(trainer, module, epoch)
         if schedule.cycle_start is not None and epoch >= schedule.cycle_start:
             self.borders.setdefault("cycle", epoch)
@@ -134,8 +144,7 @@ class MultiViewStages(Callback):
         return "mixture" if "mixture" in self.borders else "warm-up"
 
     def _begin_mixture(self, trainer: Trainer, module: Any, epoch: int) -> None:
-        if self.restore_best and self.best_state is not None:
-            module.load_state_dict(self.best_state)
+        self._put_best_back(module)
         fit = self._fit()
         if len(fit.weights) != module.n_clusters:
             module.resize_mixture(len(fit.weights))
@@ -147,6 +156,8 @@ class MultiViewStages(Callback):
         trainer.strategy.setup_optimizers(trainer)
         self.borders["mixture"] = epoch
         self._forget_best()
+        if self.schedule.lr_cuts:
+            self._cut_learning_rate(trainer)
 
     def _fit(self) -> MixtureFit:
         """Fit the mixture to the posteriors of the training cells.
@@ -162,7 +173,13 @@ class MultiViewStages(Callback):
             method: Literal["leiden", "gmm"] = "leiden" if self.n_clusters is None else "gmm"
             # A fit on a part of the cells labels all of them.
             weighted = mean @ emphasis_of(mean)
-            fitted = fit_mixture(weighted, method, self.n_clusters, random_state=self.random_state)
+            fitted = fit_mixture(
+                weighted,
+                method,
+                self.n_clusters,
+                resolution=_RESOLUTION,
+                random_state=self.random_state,
+            )
             labels = fitted.labels
             if self.n_clusters is not None:
                 labels = split_to_number(weighted, labels, self.n_clusters, self.random_state)
@@ -172,7 +189,22 @@ class MultiViewStages(Callback):
         return fit._replace(variances=fit.variances + spread)
 
     def _forget_best(self) -> None:
-        self.best, self.best_state, self.waited = float("inf"), None, 0
+        self.best, self.best_state, self.waited, self.cuts = float("inf"), None, 0, 0
+
+    def _put_best_back(self, module: Any) -> None:
+        if self.restore_best and self.best_state is not None:
+            module.load_state_dict(self.best_state)
+
+    def _stage_is_over(self) -> bool:
+        patience = self.schedule.patience
+        waited = patience is not None and self.waited >= patience
+        return waited and self.cuts >= self.schedule.lr_cuts
+
+    def _cut_learning_rate(self, trainer: Trainer) -> None:
+        self.waited, self.cuts = 0, self.cuts + 1
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] *= self.schedule.lr_factor
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note improvements, and stop where there are none."""
@@ -188,17 +220,20 @@ class MultiViewStages(Callback):
                 self.best_state = {k: v.detach().clone() for k, v in state.items()}
             return
         self.waited += 1
-        patience = self.schedule.patience
-        last_stage = pl_module.module.mixture_active or self.schedule.mixture_start is None
-        if patience is not None and last_stage and self.waited >= patience:
-            logger.info("No better held-out ELBO in %d epochs: training ends.", patience)
+        schedule, module = self.schedule, pl_module.module
+        if schedule.patience is None or self.waited < schedule.patience:
+            return
+        if self.cuts < schedule.lr_cuts:
+            self._put_best_back(module)
+            self._cut_learning_rate(trainer)
+        elif module.mixture_active or schedule.mixture_start is None:
+            logger.info("No better held-out ELBO in %d epochs: training ends.", schedule.patience)
             trainer.should_stop = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best weights back, weigh the latent, look for a collapse of the mixture."""
         module: Any = pl_module.module
-        if self.restore_best and self.best_state is not None:
-            module.load_state_dict(self.best_state)
+        self._put_best_back(module)
         self.best_state = None
         module.eval()
         device = module.prior.means.device

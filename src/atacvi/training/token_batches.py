@@ -238,7 +238,12 @@ class TokenBatchSampler(Sampler[BatchPlan]):
             part = np.floor(middle / ends[-1] * self.n_batches).astype(np.int64)
             borders = np.flatnonzero(np.diff(part)) + 1
             parts = np.split(order, borders)
-        return [cells for cells in parts if len(cells)]
+        parts = [cells for cells in parts if len(cells)]
+        # a cell longer than a share leaves shares empty: halve others, so that the number stays
+        while len(parts) < min(self.n_batches, len(order)):
+            largest = max(range(len(parts)), key=lambda i: len(parts[i]))
+            parts[largest : largest + 1] = np.array_split(parts[largest], 2)
+        return parts
 
 
 class TokenDataset(Dataset[dict[str, Any]]):

@@ -1,0 +1,265 @@
+"""AtacformerModel on labelled cells: embedding without labels, and labels for another donor.
+
+    python benchmarks/atacformer.py --data hematopoiesis_granja2019_bmmc.h5ad \
+        --reference D6T1 --query D5T1 --out results/atacformer
+
+Part 1: embeddings learnt without labels (pretrained, its spectral start, random weights) beside
+SnapATAC2 and LSI, scored against the labels. Part 2: labels of the reference's batch are carried to
+the query's by the fine-tuned model (vote of neighbours, and head) and by a vote of neighbours in the
+joint embeddings of SnapATAC2 and LSI. Peaks are kept if 0.1 % of the cells and five cells show them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import _harness as harness
+import numpy as np
+import pandas as pd
+
+METHODS = ("atacformer", "start", "random", "snapatac2", "lsi")
+ANNOTATORS = ("atacformer-knn", "atacformer-head", "snapatac2-knn", "lsi-knn")
+SCORES = (
+    "leiden_ari",
+    "leiden_nmi",
+    "best_ari",
+    "kmeans_ari",
+    "kmeans_nmi",
+    "knn_accuracy",
+    "seconds",
+    "cpu_seconds",
+    "peak_mb",
+)
+N_NEIGHBORS = 15
+
+
+def load(path: str) -> Any:
+    """Read the cells; peaks that five cells and 0.1 % of them show."""
+    import anndata as ad
+    import scipy.sparse as sp
+
+    adata = ad.read_h5ad(path)
+    seen = np.asarray((adata.X > 0).sum(axis=0)).ravel()
+    adata = adata[:, seen >= max(5, 0.001 * adata.n_obs)].copy()
+    adata.X = sp.csr_matrix(adata.X, dtype=np.float32)
+    return adata
+
+
+def pretrained(adata: Any, seed: int, options: dict[str, Any]) -> np.ndarray:
+    """Embedding of AtacformerModel, pretrained on these cells without labels."""
+    return pretrain(adata, seed, options).get_latent_representation()
+
+
+def pretrain(adata: Any, seed: int, options: dict[str, Any], **setup: Any) -> Any:
+    """Pretrain; ``pretrain`` and ``model`` in the options are keyword arguments."""
+    import scvi
+
+    from atacvi.models import AtacformerModel
+
+    scvi.settings.seed = seed
+    AtacformerModel.setup_anndata(adata, **setup)
+    model = AtacformerModel(adata, **options.get("model", {}))
+    model.pretrain(enable_progress_bar=False, accelerator="cpu", **options.get("pretrain", {}))
+    history = {k: v.iloc[:, 0].astype(float).tolist() for k, v in model.history.items()}
+    harness.say(json.dumps(history))
+    return model
+
+
+def untrained(start: str) -> Any:
+    """Return a function that embeds with starting values alone."""
+
+    def embed(adata: Any, seed: int, options: dict[str, Any]) -> np.ndarray:
+        fast = {**options, "pretrain": {"max_epochs": 1, "lr": 0.0, "start": start}}
+        fast["pretrain"] |= {"replaced_weight": 0.0, "limit_train_batches": 1}
+        return pretrain(adata, seed, fast).get_latent_representation()
+
+    return embed
+
+
+def snapatac2(adata: Any, seed: int, options: dict[str, Any]) -> np.ndarray:
+    """SnapATAC2's spectral embedding."""
+    import anndata as ad
+    import snapatac2 as snap
+
+    bare = ad.AnnData(adata.X.astype(np.float64))
+    vectors = snap.tl.spectral(bare, n_comps=30, features=None, random_state=seed, inplace=False)
+    return np.asarray(vectors[1])
+
+
+def lsi(adata: Any, seed: int, options: dict[str, Any]) -> np.ndarray:
+    """LSI without its first component."""
+    import _peers as peers
+
+    return peers.lsi_components(adata.X, seed)
+
+
+EMBED = {
+    "atacformer": pretrained,
+    "start": untrained("spectral"),
+    "random": untrained("random"),
+    "snapatac2": snapatac2,
+    "lsi": lsi,
+}
+
+
+def embed_job(
+    data: str, method: str, seed: int, out: str, options: dict[str, Any], score: bool
+) -> dict[str, Any]:
+    """Compute, save and score one embedding (runs in a process of its own)."""
+    from atacvi.metrics import clustering_scores
+
+    adata = load(data)
+    labels = adata.obs["cell_type"].astype(str).to_numpy()
+    with harness.stopwatch() as watch:
+        embedding = EMBED[method](adata, seed, options)
+    np.save(out, embedding)
+    return watch.result() | (clustering_scores(embedding, labels) if score else {})
+
+
+def annotate_job(
+    data: str, reference: str, query: str, seed: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Fine-tune on the reference's batch, and label the query's (runs in a process of its own)."""
+    adata = load(data)
+    batch = adata.obs["batch"].astype(str).to_numpy()
+    known, asked = adata[batch == reference].copy(), adata[batch == query].copy()
+    truth = asked.obs["cell_type"].astype(str).to_numpy()
+    with harness.stopwatch() as watch:
+        model = pretrain(known, seed, options, labels_key="cell_type")
+        before = model.annotate(asked)["label"].astype(str).to_numpy()
+        model.finetune(
+            **{
+                "task": "multi",
+                "accelerator": "cpu",
+                "enable_progress_bar": False,
+                **options.get("finetune", {}),
+            }
+        )
+        found = {
+            "atacformer-pretrained-knn": before,
+            "atacformer-knn": model.annotate(asked)["label"].astype(str).to_numpy(),
+            "atacformer-head": model.annotate(asked, method="head")["label"].astype(str).to_numpy(),
+        }
+    scores = {name: label_scores(truth, labels) for name, labels in found.items()}
+    return {"scores": scores, **watch.result()}
+
+
+def neighbour_labels(
+    embedding: np.ndarray, labels: np.ndarray, batch: np.ndarray, reference: str, query: str
+) -> np.ndarray:
+    """Carry labels by a vote of neighbours in one joint embedding."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    vote = KNeighborsClassifier(N_NEIGHBORS, weights="distance")
+    vote.fit(embedding[batch == reference], labels[batch == reference])
+    return vote.predict(embedding[batch == query])
+
+
+def label_scores(truth: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy and macro F1."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    return {
+        "accuracy": float(accuracy_score(truth, labels)),
+        "macro_f1": float(f1_score(truth, labels, average="macro", labels=np.unique(truth))),
+    }
+
+
+def annotation(arguments: argparse.Namespace) -> pd.DataFrame:
+    """Score the annotation by every method."""
+    rows = []
+    adata = load(str(arguments.data))
+    batch = adata.obs["batch"].astype(str).to_numpy()
+    labels = adata.obs["cell_type"].astype(str).to_numpy()
+    for method in ("snapatac2", "lsi"):
+        path = arguments.out / f"{method}_seed{arguments.seeds[0]}.npy"
+        if path.exists():
+            found = neighbour_labels(
+                np.load(path), labels, batch, arguments.reference, arguments.query
+            )
+            scores = label_scores(labels[batch == arguments.query], found)
+            rows.append({"method": f"{method}-knn", "seed": arguments.seeds[0], **scores})
+    for seed in arguments.seeds:
+        job = {
+            "data": str(arguments.data.resolve()),
+            "reference": arguments.reference,
+            "query": arguments.query,
+            "seed": seed,
+            "options": arguments.options,
+        }
+        log = arguments.out / "logs" / f"annotate_seed{seed}.log"
+        found = harness.run_isolated(
+            "atacformer.py:annotate_job", job, arguments.threads, arguments.timeout, log
+        )
+        scores = found.pop("scores", {"atacformer": {}})
+        rows += [{"method": name, "seed": seed, **s, **found} for name, s in scores.items()]
+    return pd.DataFrame(rows)
+
+
+def embedding(arguments: argparse.Namespace) -> pd.DataFrame:
+    """Score the embeddings of every method."""
+    rows = []
+    for method in arguments.methods:
+        seeded = method not in ("snapatac2", "lsi", "start")
+        for seed in arguments.seeds if seeded else arguments.seeds[:1]:
+            job = {
+                "data": str(arguments.data.resolve()),
+                "method": method,
+                "seed": seed,
+                "out": str((arguments.out / f"{method}_seed{seed}.npy").resolve()),
+                "options": arguments.options,
+                "score": "embedding" in arguments.parts,
+            }
+            log = arguments.out / "logs" / f"{method}_seed{seed}.log"
+            found = harness.run_isolated(
+                "atacformer.py:embed_job", job, arguments.threads, arguments.timeout, log
+            )
+            rows.append({"method": method, "seed": seed, **found})
+            harness.say(f"{rows[-1]}")
+            pd.DataFrame(rows).to_csv(arguments.out / "embedding_runs.csv", index=False)
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Run both parts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="labelled .h5ad with peaks")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument(
+        "--parts", nargs="+", default=["embedding", "annotation"], help="what to run"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--reference", default="D6T1", help="batch with labels")
+    parser.add_argument("--query", default="D5T1", help="batch to be labelled")
+    parser.add_argument(
+        "--options",
+        type=json.loads,
+        default={},
+        help='JSON: {"model": {}, "pretrain": {}, "finetune": {}}',
+    )
+    harness.add_common_arguments(parser)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    notes = f"Data: {arguments.data.name}. Means over seeds {arguments.seeds}."
+    if arguments.methods:
+        rows = embedding(arguments)
+        summary = harness.summarise(rows, ["method"])
+        shown = [c for c in ("method", "runs", *SCORES, "error") if c in summary]
+        harness.write_table(summary[shown], arguments.out, "embedding", notes)
+        harness.write_figure(summary, SCORES, arguments.out, "embedding", arguments.data.stem)
+    if "annotation" in arguments.parts:
+        rows = annotation(arguments)
+        rows.to_csv(arguments.out / "annotation_runs.csv", index=False)
+        summary = harness.summarise(rows, ["method"])
+        columns = ("accuracy", "macro_f1", "seconds")
+        shown = [c for c in ("method", "runs", *columns, "error") if c in summary]
+        harness.write_table(summary[shown], arguments.out, "annotation", notes)
+        title = f"{arguments.reference} to {arguments.query}"
+        harness.write_figure(summary, columns, arguments.out, "annotation", title)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,510 @@
+"""Training of ATACDiffModel: three stages over one split and one history."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import scvi
+import torch
+from scvi.dataloaders import DataSplitter
+from scvi.train import Trainer, TrainRunner
+
+from atacvi._constants import LABELS_KEY
+from atacvi.models._atacdiff_resume import FinishedStages
+from atacvi.models._streaming import StreamingMixin
+from atacvi.modules import STAGES
+from atacvi.priors import fit_mixture, moments_by_label, split_to_number
+from atacvi.training import (
+    BeginMixture,
+    CellLatents,
+    CheckpointEachEpoch,
+    DenoiserPlan,
+    LatentDataModule,
+    LearnNewColumns,
+    LogHeldOutDenoising,
+    MultiViewTrainingPlan,
+    SelectFromStart,
+    StopOnNonFinite,
+    check_plan_kwargs,
+    checkpoint_path,
+    fit_latent_prior,
+    read_checkpoint,
+    standardise_latents,
+    start_autoencoder,
+    start_auxiliary,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import scipy.sparse as sp
+
+    from atacvi.modules import Stage
+
+logger = logging.getLogger(__name__)
+
+# Statistics of this many cells are as good as those of all, and bound time and memory.
+_MAX_CELLS_START = 20_000
+_MAX_CELLS_PROBE = 2_000
+_PROBE_BATCH = 512
+
+
+class _Run(NamedTuple):
+    """What all stages of one call of `train` share."""
+
+    split: tuple[np.ndarray, np.ndarray, np.ndarray]
+    batch_size: int
+    patience: int | None
+    plan_kwargs: dict[str, Any]
+    trainer_kwargs: dict[str, Any]
+    checkpoint_dir: str | Path | None
+    resume: bool
+
+
+class ATACDiffTrainingMixin(StreamingMixin):
+    """`train` and what it needs of the data."""
+
+    module: Any
+    adata: Any
+    adata_manager: Any
+    n_clusters: int | None
+    is_trained_: bool
+    history_: Any
+    stages_done_: list[str]
+    init_params_: dict[str, Any]
+
+    _data_splitter_cls = DataSplitter
+    _training_plan_cls = MultiViewTrainingPlan
+    _train_runner_cls = TrainRunner
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        max_epochs_autoencoder: int | None = None,
+        max_epochs_auxiliary: int | None = None,
+        max_epochs_diffusion: int | None = None,
+        stages: Sequence[Stage] | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        batch_size: int | None = None,
+        early_stopping: bool = True,
+        early_stopping_patience: int | None = None,
+        checkpoint_dir: str | Path | None = None,
+        resume: bool = False,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train autoencoder, auxiliary branch and denoiser, and fit the prior of z.
+
+        Each stage keeps the weights that explain held-out cells best. The denoiser is trained on
+        stored latents, so that its steps cost the same for any number of peaks.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs at most of each stage; ``None`` chooses by the number of cells.
+        max_epochs_autoencoder, max_epochs_auxiliary, max_epochs_diffusion
+            Epochs at most of one stage, before `max_epochs`.
+        stages
+            Stages to run, of ``"autoencoder"``, ``"auxiliary"``, ``"diffusion"`` and ``"prior"``;
+            ``None`` runs all. A stage alone can be run again on a trained model; what rests on it
+            must then be run again as well.
+        accelerator, devices
+            Hardware, as in Lightning.
+        train_size, validation_size, shuffle_set_split
+            Split of the cells, one for all stages.
+        batch_size
+            Cells per minibatch; ``None`` takes 128, or 256 from 50,000 cells on.
+        early_stopping
+            End a stage when held-out cells gain no more, and keep its best weights.
+        early_stopping_patience
+            Epochs to wait for an improvement.
+        checkpoint_dir
+            Folder for checkpoints: of the running stage after each epoch, and of each that ended.
+        resume
+            Go on from what `checkpoint_dir` holds, where it holds anything.
+        datasplitter_kwargs
+            Further arguments of the splitter.
+        plan_kwargs
+            Further arguments of the training plans, such as ``lr``.
+        **trainer_kwargs
+            Further arguments of the Lightning trainer.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is not finite.
+        TypeError
+            If `plan_kwargs` holds an unknown argument.
+        ValueError
+            If a stage is unknown, needs one that was not trained, or arguments contradict each
+            other.
+        """
+        if resume and checkpoint_dir is None:
+            msg = "resume=True needs the `checkpoint_dir` of the run that was stopped."
+            raise ValueError(msg)
+        wanted = self._check_stages(stages)
+        check_plan_kwargs(self._training_plan_cls, dict(plan_kwargs or {}), self.module.loss)
+        finished = None if checkpoint_dir is None else FinishedStages(checkpoint_dir)
+        if resume and finished is not None:
+            done = finished.take_up(self)
+            wanted = [stage for stage in wanted if stage not in done]
+        watch = early_stopping and validation_size != 0 and train_size < 1
+        epochs = self._epochs(
+            {
+                "autoencoder": max_epochs_autoencoder or max_epochs,
+                "auxiliary": max_epochs_auxiliary or max_epochs,
+                "diffusion": max_epochs_diffusion or max_epochs,
+            }
+        )
+        run = _Run(
+            split=self._split(
+                train_size=train_size,
+                validation_size=validation_size,
+                shuffle_set_split=shuffle_set_split,
+                **(datasplitter_kwargs or {}),
+            ),
+            batch_size=batch_size or (128 if self.adata.n_obs < 50_000 else 256),
+            patience=(early_stopping_patience or 0) if watch else None,
+            plan_kwargs=dict(plan_kwargs or {}),
+            trainer_kwargs={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
+            checkpoint_dir=checkpoint_dir,
+            resume=resume,
+        )
+        self.train_indices_, self.validation_indices_, self.test_indices_ = run.split
+        for stage in wanted:
+            logger.info("Stage %s begins.", stage)
+            self._run_stage(stage, epochs.get(stage, 0), run)
+            if stage not in self.stages_done_:
+                self.stages_done_.append(stage)
+            if finished is not None:
+                finished.write(self, stage)
+        self.module.eval()
+        self.module.requires_grad_(True)
+        self.is_trained_ = all(stage in self.stages_done_ for stage in self._needed_stages())
+
+    def _needed_stages(self) -> list[str]:
+        """Return the stages that make the model complete."""
+        if self._is_query:
+            return ["autoencoder"]
+        return [s for s in STAGES if not (s == "diffusion" and self.module.joint)]
+
+    @property
+    def _is_query(self) -> bool:
+        """Whether `load_query_data` built the model: only new covariate columns are learnt."""
+        return getattr(self, "query_columns_", None) is not None
+
+    def _check_stages(self, stages: Sequence[Stage] | None) -> list[Stage]:
+        needed: Any = self._needed_stages()
+        if stages is None:
+            return list(needed)
+        stages = [stages] if isinstance(stages, str) else list(stages)
+        unknown = [stage for stage in stages if stage not in STAGES]
+        if unknown:
+            msg = f"stages holds {unknown}; choose among {', '.join(STAGES)}."
+            raise ValueError(msg)
+        ordered = [stage for stage in STAGES if stage in stages]
+        for stage in ordered:
+            before = [s for s in needed[: STAGES.index(stage)] if STAGES.index(s) < STAGES.index(stage)]
+            missing = [s for s in before if s not in self.stages_done_ and s not in ordered]
+            if missing:
+                msg = (
+                    f"Stage {stage!r} rests on {', '.join(map(repr, missing))}, not trained yet. "
+                    f"Run train(stages={[*missing, stage]!r}) or train()."
+                )
+                raise ValueError(msg)
+        return ordered
+
+    def _epochs(self, given: dict[str, int | None]) -> dict[str, int]:
+        """Return the epochs of each stage: small data get about as many steps as large data."""
+        share = 10_000 / max(1, self.adata.n_obs)
+        chosen = {
+            "autoencoder": int(np.clip(round(40 * share), 20, 200)),
+            "auxiliary": int(np.clip(round(20 * share), 15, 60)),
+            "diffusion": int(np.clip(round(60 * max(1.0, share / 4)), 30, 100)),
+        }
+        return {stage: given[stage] or n for stage, n in chosen.items()}
+
+    def _split(self, **kwargs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the cells of each part: those of an earlier call, else as asked for."""
+        earlier = getattr(self, "train_indices_", None)
+        if earlier is not None and self.stages_done_:
+            return earlier, self.validation_indices_, self.test_indices_
+        splitter = self._data_splitter_cls(self.adata_manager, **kwargs)
+        splitter.setup()
+        parts = (splitter.train_idx, splitter.val_idx, splitter.test_idx)
+        train, validation, test = (np.sort(np.asarray(p, dtype=np.int64)) for p in parts)
+        return train, validation, test
+
+    # ---- the stages -----------------------------------------------------------------------------
+
+    def _run_stage(self, stage: Stage, max_epochs: int, run: _Run) -> None:
+        self.module.begin(stage)
+        try:
+            if stage in ("autoencoder", "auxiliary"):
+                self._train_on_counts(stage, max_epochs, run)
+            elif stage == "diffusion":
+                self._train_denoiser(max_epochs, run)
+        finally:
+            self.module.stage = "autoencoder"
+            self.module.eval()
+        if stage == "autoencoder":
+            latents = self._latents(run.split[0])
+            standardise_latents(self.module, latents.h_mean.numpy(), latents.h_variance.numpy())
+        if stage == "auxiliary":
+            self.init_params_["non_kwargs"]["n_clusters"] = self.module.n_clusters
+        if stage == "prior":
+            self._fit_prior(run.split[0])
+
+    def _train_on_counts(self, stage: Stage, max_epochs: int, run: _Run) -> None:
+        """Run a stage whose minibatches are counts."""
+        module, train = self.module, run.split[0]
+        checkpoint = None if run.checkpoint_dir is None else f"{run.checkpoint_dir}/{stage}"
+        started = run.resume and checkpoint is not None and checkpoint_path(checkpoint).exists()
+        if not (started or self._is_query):
+            self._start(stage, train)
+        splitter = self._data_splitter_cls(
+            self.adata_manager,
+            batch_size=run.batch_size,
+            external_indexing=[part for part in run.split if len(part)],
+            load_sparse_tensor=True,
+        )
+        patience = self._patience(max_epochs, run)
+        select = None
+        if patience is not None and len(run.split[1]):
+            select = SelectFromStart("", self._probe(stage, run.split[1]), patience=patience)
+        callbacks: list[Any] = [StopOnNonFinite(lambda: stage)]
+        if stage == "auxiliary":
+            if module.auxiliary_encoder.spectral is not None and not started:
+                self._begin_mixture(train)
+            begin = max(1, max_epochs // 3)
+            callbacks.append(BeginMixture(begin, lambda: self._begin_mixture(train), select))
+        if self._is_query:
+            callbacks.append(LearnNewColumns(self.query_columns_))  # type: ignore[attr-defined]
+        if select is not None:
+            callbacks.append(select)
+        kwargs = dict(run.trainer_kwargs)
+        callbacks += list(kwargs.pop("callbacks", []))
+        if checkpoint is not None:
+            callbacks.append(CheckpointEachEpoch(checkpoint))
+            if started:
+                noted = read_checkpoint(checkpoint)
+                if noted is not None and noted["n_clusters"] != module.n_clusters:
+                    module.resize_mixture(noted["n_clusters"])
+                kwargs["ckpt_path"] = str(checkpoint_path(checkpoint))
+        lr = {"autoencoder": 2e-3, "auxiliary": 5e-4}[stage]
+        warmup = max(1, min(10, max_epochs // 2)) if stage == "autoencoder" else None
+        plan = self._training_plan_cls(
+            module, **{"lr": lr, "n_epochs_kl_warmup": warmup, **run.plan_kwargs}
+        )
+        runner = self._train_runner_cls(
+            self,
+            training_plan=plan,
+            data_splitter=splitter,
+            max_epochs=max_epochs,
+            early_stopping=False,  # SelectFromStart stops
+            callbacks=callbacks,
+            **{"gradient_clip_val": 10.0, **kwargs},
+        )
+        module.train()
+        with self._own_history(stage):
+            runner()
+
+    def _patience(self, max_epochs: int, run: _Run) -> int | None:
+        if run.patience is None:
+            return None
+        return run.patience or max(8, max_epochs // 5)
+
+    def _train_denoiser(self, max_epochs: int, run: _Run) -> None:
+        """Run the stage whose minibatches are latents."""
+        everything = np.concatenate(run.split)
+        latents = self._latents(everything)
+        where = np.split(np.arange(len(everything)), np.cumsum([len(p) for p in run.split])[:2])
+        data = LatentDataModule(latents, *where, batch_size=2 * run.batch_size)
+        known = {"lr", "weight_decay", "ema_decay", "n_warmup"} & set(run.plan_kwargs)
+        plan = DenoiserPlan(
+            self.module,
+            max_epochs * data.steps_per_epoch,
+            **{key: run.plan_kwargs[key] for key in known},
+        )
+        callbacks: list[Any] = [StopOnNonFinite(lambda: "diffusion")]
+        kwargs = dict(run.trainer_kwargs)
+        callbacks += list(kwargs.pop("callbacks", []))
+        path = None
+        if run.checkpoint_dir is not None:
+            folder = f"{run.checkpoint_dir}/diffusion"
+            callbacks.append(CheckpointEachEpoch(folder))
+            if run.resume and checkpoint_path(folder).exists():
+                path = str(checkpoint_path(folder))
+        held_out = CellLatents(*(part[torch.as_tensor(where[1])] for part in latents))
+        if len(where[1]):
+            callbacks.append(LogHeldOutDenoising(held_out))
+        kwargs = {"gradient_clip_val": 1.0, **kwargs}
+        trainer = Trainer(max_epochs=max_epochs, callbacks=callbacks, **kwargs)
+        self.module.train()
+        trainer.fit(plan, datamodule=data, ckpt_path=path)
+        plan.take_average()
+        self.module.to(self.module.latent_mean.device)
+        history = trainer.logger.history if trainer.logger is not None else {}
+        self._add_history("diffusion", history)
+
+    def _fit_prior(self, train: np.ndarray) -> None:
+        """Fit what generation draws z and depth from, and note the mean of the covariates."""
+        cells = train
+        if len(cells) > _MAX_CELLS_START:
+            cells = np.sort(np.random.default_rng(_seed()).choice(cells, _MAX_CELLS_START, False))
+        latents = self._latents(cells)
+        labels = latents.label.numpy().copy()
+        labels[labels >= self.module.n_labels] = -1
+        self.module.covariate_mean.copy_(self._mean_covariates(cells))
+        self.module.set_latent_prior(
+            fit_latent_prior(
+                latents.z_mean.numpy(),
+                latents.z_variance.numpy(),
+                latents.depth.numpy(),
+                labels,
+                _seed(),
+            )
+        )
+
+    def _mean_covariates(self, cells: np.ndarray) -> torch.Tensor:
+        module, total = self.module, torch.zeros(self.module.n_covariates)
+        for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
+            total += module.read_covariates(tensors, None).sum(0).cpu()
+        return total / len(cells)
+
+    # ---- what the stages need -------------------------------------------------------------------
+
+    def _start(self, stage: Stage, train: np.ndarray) -> None:
+        """Set the starting values of a stage from the training cells."""
+        rng = np.random.default_rng(_seed())
+        self.module.n_train.fill_(float(len(train)))
+        if len(train) > _MAX_CELLS_START:
+            train = np.sort(rng.choice(train, _MAX_CELLS_START, replace=False))
+        counts = self._counts_of(train)
+        if stage == "autoencoder":
+            start_autoencoder(self.module, counts, rng)
+        else:
+            start_auxiliary(self.module, counts, _seed())
+
+    def _counts_of(self, cells: np.ndarray) -> sp.csr_matrix:
+        """Return the counts of cells as the likelihood sees them."""
+        import scipy.sparse as sp
+
+        counts = sp.csr_matrix(self.adata_manager.get_from_registry("X")[cells], dtype=np.float32)
+        if self.module.insertions:
+            counts.data = np.ceil(counts.data / 2)
+        if self.module.likelihood == "bernoulli":
+            counts.data = (counts.data > 0).astype(np.float32)
+        return counts
+
+    @torch.inference_mode()
+    def _latents(self, cells: np.ndarray) -> CellLatents:
+        """Return the posteriors of cells, in memory."""
+        module = self.module
+        training = module.training
+        module.eval()
+        parts: list[tuple[torch.Tensor, ...]] = []
+        for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
+            batch = module.read_batch(tensors)
+            h, z = module.autoencoder.encode(batch.atac), module.auxiliary_posterior(batch)
+            values = (*h, *z, batch.label, batch.batch, batch.depth.view(-1))
+            parts.append(tuple(value.cpu() for value in values))
+        module.train(training)
+        return CellLatents(*(torch.cat(values).clone() for values in zip(*parts, strict=True)))
+
+    def _begin_mixture(self, train: np.ndarray) -> None:
+        """Fit the mixture to the posteriors of z of the training cells."""
+        module, seed = self.module, _seed()
+        latents = self._latents(train)
+        mean, variance = latents.z_mean.numpy(), latents.z_variance.numpy()
+        given = self.n_clusters
+        labels = None
+        if given is None and module.n_labels:
+            codes = np.asarray(self.adata_manager.get_from_registry(LABELS_KEY)).ravel()[train]
+            if (codes < module.n_labels).all():
+                labels = codes
+        if labels is None:
+            fit = fit_mixture(mean, "leiden" if given is None else "gmm", given, random_state=seed)
+            labels = fit.labels
+            if given is not None:
+                labels = split_to_number(mean, labels, given, seed)
+        fit = moments_by_label(mean, labels)
+        # A component holds posteriors, not their means alone.
+        spread = moments_by_label(variance, labels).means
+        if len(fit.weights) != module.n_clusters:
+            module.resize_mixture(len(fit.weights))
+        module.prior.initialize(fit.means, fit.variances + spread, fit.weights)
+        module.mixture_active.fill_(True)
+
+    def _probe(self, stage: Stage, validation: np.ndarray) -> Callable[[], dict[str, float]]:
+        """Return a function that scores held-out cells, higher is better, with fixed draws."""
+        rng = np.random.default_rng(_seed())
+        if len(validation) > _MAX_CELLS_PROBE:
+            validation = np.sort(rng.choice(validation, _MAX_CELLS_PROBE, replace=False))
+
+        @torch.no_grad()
+        def probe() -> dict[str, float]:
+            module = self.module
+            training = module.training
+            module.eval()
+            total = 0.0
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(_seed())
+                for where, tensors in self._minibatches(self.adata, validation, _PROBE_BATCH):
+                    share = (where.stop - where.start) / len(validation)
+                    if stage == "auxiliary":
+                        losses = module.auxiliary_loss(module.read_batch(tensors))
+                    else:
+                        losses = module(tensors)[2]
+                    total -= share * float(losses.loss)
+            module.train(training)
+            return {"held_out": total}
+
+        return probe
+
+    # ---- one history ----------------------------------------------------------------------------
+
+    def _own_history(self, stage: str) -> _OwnHistory:
+        return _OwnHistory(self, stage)
+
+    def _add_history(self, stage: str, history: dict[str, Any]) -> None:
+        """Put the terms of a stage beside those of the others, under its name."""
+        kept = {
+            name: table
+            for name, table in (self.history_ or {}).items()
+            if not name.startswith(f"{stage}_")
+        }
+        self.history_ = kept | {f"{stage}_{name}": table for name, table in history.items()}
+
+
+class _OwnHistory:
+    """Let scvi-tools write the history of a stage by itself, then merge.
+
+    On a trained model it would drop every term that an earlier stage did not have.
+    """
+
+    def __init__(self, model: ATACDiffTrainingMixin, stage: str) -> None:
+        self.model, self.stage = model, stage
+
+    def __enter__(self) -> None:
+        self.kept = self.model.history_
+        self.model.history_, self.model.is_trained_ = None, False
+
+    def __exit__(self, *_: Any) -> None:
+        written, self.model.history_ = self.model.history_, self.kept
+        self.model.is_trained_ = False
+        if written:
+            self.model._add_history(self.stage, written)
+
+
+def _seed() -> int:
+    return scvi.settings.seed if scvi.settings.seed is not None else 0
