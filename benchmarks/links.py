@@ -88,7 +88,7 @@ def link(
                 values["expression"] = np.log1p(1e4 * shares)
     with harness.stopwatch() as linking:
         table = link_peaks_to_genes(
-            mdata, method=link_method, window=window, random_state=seed, **values
+            mdata, method=link_method, window=window, min_cells=0, random_state=seed, **values
         )
     if method == "distance":
         table["score"] = -table["distance"].abs()

@@ -71,11 +71,15 @@ def split_half(
     train = train[np.isin(labels[train], names)]
     test = test[np.isin(labels[test], names)]
     codes = np.searchsorted(names, labels[train])
+    half = peers.filter_features(mdata[train].copy())
     held_out = {
-        m: profiles(mdata[m].X[test], np.searchsorted(names, labels[test]), len(names))
+        m: profiles(
+            mdata[m][test, half[m].var_names].X,
+            np.searchsorted(names, labels[test]),
+            len(names),
+        )
         for m in ("rna", "atac")
     }
-    half = mdata[train].copy()
     if method in peers.PEERS:
         peers.load_imports(peers.PEERS[method].imports)
     with harness.stopwatch() as watch:

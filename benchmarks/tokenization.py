@@ -14,12 +14,16 @@ import gzip
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import _harness as harness
 import numpy as np
 import pandas as pd
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TASKS = ("fragments", "peaks")
 METHODS = ("atacvi", "gtars", "snapatac2")
 _CHROMS = [*[f"chr{i}" for i in range(1, 23)], "chrX"]
 _LENGTH = 120_000_000
@@ -59,17 +63,11 @@ def simulate(folder: str, n_fragments: int, n_cells: int, n_regions: int, seed: 
 
 def warm_up(folder: str) -> None:
     """Compile, or load compiled code, on a few lines."""
-    from atacvi.data import tokenize_anndata, tokenize_fragments
+    from atacvi.data import tokenize_fragments
 
     path = Path(folder) / "warm.tsv"
     path.write_text("chr1\t1\t9\tA\t1\n")
-    tokens = tokenize_fragments(path, ["chr1:0-5"], min_share=0)
-    del tokens
-    import anndata
-    import scipy.sparse as sp
-
-    one = sp.csr_matrix(np.ones((1, 1), np.float32))
-    tokenize_anndata(anndata.AnnData(one, var=pd.DataFrame(index=["chr1:0-5"])), ["chr1:0-5"])
+    tokenize_fragments(path, ["chr1:0-5"], min_share=0)
 
 
 def fragments(folder: str, method: str, file: str = "fragments.tsv.gz") -> dict[str, Any]:
@@ -134,10 +132,12 @@ def peaks(n_cells: int, n_open: int, n_peaks: int, n_regions: int, seed: int) ->
     indptr = np.arange(n_cells + 1) * n_open
     matrix = sp.csr_matrix((values, columns.ravel().astype(np.int32), indptr), (n_cells, n_peaks))
     adata = anndata.AnnData(matrix, var=var)
-    with tempfile.TemporaryDirectory() as folder:
-        warm_up(folder)
+    # The first run compiles and pays for memory that the machine has not handed out before, which
+    # on a virtual one takes longer than the work.
+    nnz = tokenize_anndata(adata, universe).obsm["X_tokens"].nnz
     with harness.stopwatch() as watch:
         cells = tokenize_anndata(adata, universe)
+    assert cells.obsm["X_tokens"].nnz == nnz
     return {**watch.result(), "nnz": int(cells.obsm["X_tokens"].nnz)}
 
 
@@ -169,6 +169,29 @@ def compare(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return summary
 
 
+def run_fragments(folder: str, arguments: argparse.Namespace, run: Callable[..., None]) -> int:
+    """Simulate once, run each method by turns, then ours on the grown file; returns fragments."""
+    size = {
+        "n_fragments": arguments.n_fragments,
+        "n_cells": arguments.n_cells,
+        "n_regions": arguments.n_regions,
+    }
+    made = harness.run_isolated(
+        "tokenization.py:simulate", {"folder": folder, "seed": arguments.seed, **size}
+    )
+    if "error" in made:
+        raise SystemExit(made["error"])
+    n = made["n_fragments"]
+    harness.say(f"simulated {n} fragments")
+    for _ in range(arguments.repeats):
+        for method in arguments.methods:
+            run("fragments", method, "fragments", {"folder": folder, "method": method}, n)
+    grown = repeat(folder, arguments.times)
+    job = {"folder": folder, "method": "atacvi", "file": grown["file"]}
+    run(f"fragments x {arguments.times}", "atacvi", "fragments", job, n * arguments.times)
+    return n
+
+
 def main() -> None:
     """Simulate once, then run each method by turns."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -179,6 +202,7 @@ def main() -> None:
     parser.add_argument("--n-open", type=int, default=4000)
     parser.add_argument("--n-peaks", type=int, default=150_000)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--times", type=int, default=10, help="growth of the file for the memory")
     parser.add_argument("--seed", type=int, default=0)
@@ -194,25 +218,10 @@ def main() -> None:
         rows.append({"task": task, "method": method, "n": n, **found})
         harness.say(f"{task}, {method}: {found.get('seconds', found.get('error'))} s")
 
+    n = 0
     with tempfile.TemporaryDirectory(dir=arguments.out.resolve()) as folder:
-        size = {
-            "n_fragments": arguments.n_fragments,
-            "n_cells": arguments.n_cells,
-            "n_regions": arguments.n_regions,
-        }
-        made = harness.run_isolated(
-            "tokenization.py:simulate", {"folder": folder, "seed": arguments.seed, **size}
-        )
-        if "error" in made:
-            raise SystemExit(made["error"])
-        n = made["n_fragments"]
-        harness.say(f"simulated {n} fragments")
-        for _ in range(arguments.repeats):
-            for method in arguments.methods:
-                run("fragments", method, "fragments", {"folder": folder, "method": method}, n)
-        grown = repeat(folder, arguments.times)
-        job = {"folder": folder, "method": "atacvi", "file": grown["file"]}
-        run(f"fragments x {arguments.times}", "atacvi", "fragments", job, n * arguments.times)
+        if "fragments" in arguments.tasks:
+            n = run_fragments(folder, arguments, run)
     job = {
         "n_cells": arguments.n_peak_cells,
         "n_open": arguments.n_open,
@@ -220,7 +229,7 @@ def main() -> None:
         "n_regions": arguments.n_regions,
         "seed": arguments.seed,
     }
-    for _ in range(arguments.repeats):
+    for _ in range(arguments.repeats if "peaks" in arguments.tasks else 0):
         run("peaks", "atacvi", "peaks", job, arguments.n_peak_cells)
     pd.DataFrame(rows).to_csv(arguments.out / "tokenization_runs.csv", index=False)
     summary = compare(rows)
@@ -229,14 +238,14 @@ def main() -> None:
         f"{n} fragments, {arguments.n_cells} cells, {arguments.n_regions} regions, gzip; "
         f"{arguments.n_peak_cells} cells x {arguments.n_open} open of {arguments.n_peaks} peaks. "
         "rate: fragments or cells a second, of the best run; cpu_rate: of processor time. "
-        f"Non-zeros of all methods {'agree' if len(found) == 1 else f'differ: {sorted(found)}'}."
+        f"Non-zeros of all methods {'agree' if len(found) < 2 else f'differ: {sorted(found)}'}."
     )
     harness.write_table(summary, arguments.out, "tokenization", notes)
     summary["name"] = summary["task"] + ", " + summary["method"]
     harness.write_figure(
         summary, ["seconds", "peak_mb"], arguments.out, "tokenization", "Tokenizing", "name"
     )
-    if len(found) != 1:
+    if len(found) > 1:
         raise SystemExit("the methods do not agree")
 
 

@@ -1,12 +1,13 @@
 """Ways to build a model of atacvi, and a model trained in each of them.
 
-A file of conformance tests imports both fixtures by name.
+A file of conformance tests imports the fixtures by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import mudata
@@ -17,10 +18,12 @@ import torch
 import atacvi
 from atacvi._compat import without_pull
 from atacvi.data import concat_modalities
+from atacvi.training import denoiser_plan
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
-TINY = {"n_clusters": 3, "n_latent": 5, "n_hidden": 16, "n_embed": 8, "n_tokens": 4}
+TINY = {"n_clusters": 3, "n_latent": 5, "n_hidden": 16, "n_embed": 8}
 N_CELLS, N_QUERY, N_EPOCHS = 120, 40, 4
+N_GENES, N_PEAKS = 30, 120
 
 
 def simulate() -> mudata.MuData:
@@ -28,8 +31,8 @@ def simulate() -> mudata.MuData:
     with without_pull():
         return atacvi.datasets.simulate_multiome(
             N_CELLS + N_QUERY,
-            n_genes=30,
-            n_peaks=120,
+            n_genes=N_GENES,
+            n_peaks=N_PEAKS,
             n_cell_types=3,
             n_batches=2,
             median_peaks_per_cell=30,
@@ -48,6 +51,10 @@ def join(mdata: mudata.MuData) -> Any:
     return adata
 
 
+def peaks_alone(mdata: mudata.MuData) -> Any:
+    return mdata["atac"].copy()
+
+
 def setup_mudata(data: Any, **kwargs: Any) -> None:
     atacvi.MultiViewModel.setup_mudata(data, batch_key="batch", **kwargs)
 
@@ -56,19 +63,103 @@ def setup_anndata(data: Any) -> None:
     atacvi.MultiViewModel.setup_anndata(data, batch_key="batch")
 
 
+def setup_peaks(data: Any) -> None:
+    atacvi.ATACDiffModel.setup_anndata(data, batch_key="batch", labels_key="cell_type")
+
+
+def setup_peaks_of_mudata(data: Any) -> None:
+    atacvi.ATACDiffModel.setup_mudata(data, batch_key="batch")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the builders of one model have in common.
+
+    Parameters
+    ----------
+    model
+        The model.
+    tiny
+        Arguments that make it small.
+    getters
+        What each getter returns beside the cells: the width.
+    elbo
+        Term of the history that has a value for each epoch.
+    terms
+        Terms that the history must hold.
+    poisoned
+        Parameter that spoils the first loss when it is not a number.
+    of_batches
+        Weight with a column for each batch.
+    """
+
+    model: type
+    tiny: dict[str, Any]
+    getters: dict[str, int]
+    elbo: str
+    terms: frozenset[str]
+    poisoned: str
+    of_batches: str
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the model reads RNA beside accessibility."""
+        return "get_normalized_expression" in self.getters
+
+
+MULTIVIEW = Family(
+    atacvi.MultiViewModel,
+    {**TINY, "n_tokens": 4},
+    {
+        "get_latent_representation": 5,
+        "get_cluster_probabilities": 3,
+        "get_normalized_expression": N_GENES,
+        "get_normalized_accessibility": N_PEAKS,
+    },
+    "elbo_train",
+    frozenset(
+        "train_loss elbo_train elbo_validation kl_weight kl_z_train reconstruction_rna_train "
+        "reconstruction_atac_validation".split()
+    ),
+    "rna_head.offset",
+    "trunk.covariates.weight",
+)
+ATACDIFF = Family(
+    atacvi.ATACDiffModel,
+    {**TINY, "n_latent_ae": 6, "n_hidden_denoiser": 16, "n_blocks": 1},
+    {
+        "get_latent_representation": 5,
+        "get_cluster_probabilities": 3,
+        "get_normalized_accessibility": N_PEAKS,
+    },
+    "autoencoder_elbo_train",
+    frozenset(
+        f"{stage}_{term}"
+        for stage in ("autoencoder", "auxiliary")
+        for term in ("train_loss", "elbo_train", "probe_held_out")
+    ),
+    "autoencoder.head.offset",
+    "autoencoder.head.covariates.weight",
+)
+
+
 @dataclass(frozen=True)
 class Builder:
     """How to build a model."""
 
     name: str
-    model: type
+    family: Family
     setup: Callable[..., None]
     convert: Callable[[mudata.MuData], Any] = as_is
     arguments: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def model(self) -> type:
+        return self.family.model
+
     def build(self, data: Any) -> Any:
         scvi.settings.seed = 0
-        return self.model(data, **TINY, **self.arguments)
+        return self.model(data, **{**self.family.tiny, **self.arguments})
 
     def train(self, data: Any, max_epochs: int = N_EPOCHS, **kwargs: Any) -> Any:
         self.setup(data)
@@ -78,10 +169,15 @@ class Builder:
 
 
 BUILDERS = [
-    Builder("multiview", atacvi.MultiViewModel, setup_mudata),
-    Builder("multiview-anndata", atacvi.MultiViewModel, setup_anndata, join),
-    Builder("multiview-paper", atacvi.MultiViewModel, setup_mudata, arguments={"preset": "paper"}),
+    Builder("multiview", MULTIVIEW, setup_mudata),
+    Builder("multiview-anndata", MULTIVIEW, setup_anndata, join),
+    Builder("multiview-paper", MULTIVIEW, setup_mudata, arguments={"preset": "paper"}),
+    Builder("atacdiff", ATACDIFF, setup_peaks, peaks_alone),
+    Builder("atacdiff-mudata", ATACDIFF, setup_peaks_of_mudata),
+    Builder("atacdiff-paper", ATACDIFF, setup_peaks, peaks_alone, {"preset": "paper"}),
 ]
+_BY_NAME = {builder.name: builder for builder in BUILDERS}
+_PAIRED = [builder for builder in BUILDERS if builder.family.is_paired]
 
 
 @dataclass(frozen=True)
@@ -103,13 +199,33 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(name="case", scope="module", params=BUILDERS, ids=lambda builder: builder.name)
-def trained_case(request) -> Case:
-    builder = request.param
+@pytest.fixture(scope="module", autouse=True)
+def short_epochs():
+    """Let an epoch of a denoiser have as few steps as the few cells give."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(denoiser_plan, "_MIN_STEPS", 3)
+        yield
+
+
+@cache
+def _trained(name: str) -> Case:
+    """Train once; no test may change the model or the data."""
+    builder = _BY_NAME[name]
     cells = simulate()
     data = builder.convert(cells[:N_CELLS].copy())
     query = builder.convert(cells[N_CELLS:].copy())
     return Case(builder, data, query, builder.train(data))
+
+
+@pytest.fixture(name="case", scope="module", params=list(_BY_NAME))
+def trained_case(request, one_thread, short_epochs) -> Case:
+    return _trained(request.param)
+
+
+@pytest.fixture(name="paired", scope="module", params=[builder.name for builder in _PAIRED])
+def paired_case(request, one_thread, short_epochs) -> Case:
+    """Cases of models that read RNA as well."""
+    return _trained(request.param)
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:

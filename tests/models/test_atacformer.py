@@ -176,11 +176,13 @@ def test_history(model):
 
 def test_context_is_learnt_on_planted_modules(cells, model):
     """Frequencies are equal: only what else is open tells which token was replaced."""
+    more = planted_cells(480, own=0.7)
+    AtacformerModel.setup_anndata(more)
     for negatives in ("unigram", "uniform"):
-        learner = build(cells, n_embed=32)
+        learner = build(more, n_embed=32)
         learner.pretrain(
-            max_epochs=15,
-            lr=3e-3,
+            max_epochs=8,
+            lr=1e-2,
             token_budget=300,
             negatives=negatives,
             agreement_weight=0.0,

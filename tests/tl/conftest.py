@@ -23,11 +23,9 @@ class FakeModel:
         columns = slice(None) if wanted is None else self.names[name].get_indexer(wanted)
         return self.values[name][indices][:, columns]
 
-    def get_normalized_expression(
-        self, indices, gene_list=None, library_size=1, return_numpy=False
-    ):
+    def get_normalized_expression(self, indices, gene_list=None, return_numpy=False):
         assert return_numpy
-        return self._get("rna", indices, gene_list) * library_size
+        return self._get("rna", indices, gene_list)
 
     def get_normalized_accessibility(self, indices, region_list=None, return_numpy=False):
         assert return_numpy

@@ -12,7 +12,7 @@ from sklearn.cross_decomposition import PLSRegression
 from sklearn.metrics import roc_auc_score
 
 from atacvi import datasets
-from atacvi.tl import link_peaks_to_genes, metacells
+from atacvi.tl import link_peaks_to_genes
 from atacvi.tl._link_scores import Design, lasso_path, pls_coefficients
 
 
@@ -41,7 +41,7 @@ def test_correlations_are_those_of_brute_force(mdata, kind):
     expected = brute_force(mdata, 100_000)
     for name in ("rna", "atac"):
         mdata[name].X = kind(mdata[name].X)
-    table = link_peaks_to_genes(mdata, window=100_000, n_permutations=0)
+    table = link_peaks_to_genes(mdata, window=100_000, n_permutations=0, min_cells=0)
     assert set(zip(table["gene"], table["peak"], strict=True)) == set(expected)
     for row in table.itertuples():
         distance, r = expected[row.gene, row.peak]
@@ -217,13 +217,18 @@ def test_what_does_not_fit_is_refused(mdata, model):
         link_peaks_to_genes(other)
 
 
-def test_metacells_are_compact_and_of_like_size(mdata):
-    mdata.obsm["X"] = np.random.default_rng(0).normal(size=(300, 2))
-    metacells(mdata, 20, "X")
-    sizes = mdata.obs["metacell"].value_counts()
-    assert len(sizes) == 20
-    assert sizes.max() <= 4 * sizes.min()
-    z = pd.DataFrame(mdata.obsm["X"]).groupby(mdata.obs["metacell"].to_numpy())
-    assert z.var(ddof=0).mean().mean() < 0.15
-    with pytest.raises(ValueError, match="between 1 and the cells"):
-        metacells(mdata, 301, "X")
+def test_rare_peaks_and_genes_are_left_out(mdata):
+    every = link_peaks_to_genes(mdata, n_permutations=0, min_cells=0)
+    kept = link_peaks_to_genes(mdata, n_permutations=0, min_cells=60)
+    n_cells = {
+        name: pd.Series(np.asarray((mdata[name].X > 0).sum(axis=0)).ravel(), mdata[name].var_names)
+        for name in ("rna", "atac")
+    }
+    enough = (n_cells["atac"].loc[every["peak"]].to_numpy() >= 60) & (
+        n_cells["rna"].loc[every["gene"]].to_numpy() >= 60
+    )
+    assert 0 < enough.sum() < len(every)
+    assert kept["peak"].tolist() == every.loc[enough, "peak"].tolist()
+    np.testing.assert_allclose(kept["score"], every.loc[enough, "score"], atol=1e-6)
+    with pytest.raises(ValueError, match="none has peak and gene in min_cells"):
+        link_peaks_to_genes(mdata, min_cells=10_000)

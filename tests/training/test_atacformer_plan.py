@@ -86,9 +86,7 @@ def test_a_module_starts_as_the_spectral_embedding():
     start_atacformer(net, tokens)
     packed = PackedTokens.from_cells([row.indices.tolist() for row in tokens])
     with torch.no_grad():
-        hidden, rows = net.embed_tokens(packed), net.embeddings(packed)
         cells = net.encode(packed).numpy()
-    torch.testing.assert_close(hidden, rows, rtol=1e-3, atol=1e-3)
     loadings, idf = spectral_loadings(tokens, 10)
     weight = tokens.multiply(idf[None]).tocsr()
     spectral = weight @ loadings / weight.sum(1)

@@ -28,6 +28,7 @@ class FakeTrainer:
         self.should_stop = self.sanity_checking = False
         self.callback_metrics: dict[str, float] = {}
         self.n_optimizers = 0
+        self.plan = SimpleNamespace()
         self.optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)]
         self.strategy = SimpleNamespace(setup_optimizers=self._count)
 
@@ -54,7 +55,8 @@ def posteriors() -> tuple[np.ndarray, np.ndarray]:
 
 def run(stages: MultiViewStages, module: MultiViewModule, scores: list[float]) -> FakeTrainer:
     """Walk through epochs with these held-out scores, until the stages stop."""
-    trainer, plan = FakeTrainer(), SimpleNamespace(module=module)
+    trainer, plan = FakeTrainer(), SimpleNamespace(module=module, max_kl_weight=2.0)
+    trainer.plan = plan
     for epoch, score in enumerate(scores):
         trainer.current_epoch = epoch
         stages.on_train_epoch_start(trainer, plan)
@@ -180,22 +182,6 @@ def test_the_mixture_starts_from_the_last_weights_where_asked(module):
     assert seen == [3.0]
 
 
-def test_a_given_number_of_clusters_is_kept(module, monkeypatch):
-    """Also where a component of the fit is the most probable one of no cell."""
-    from atacvi.training import stages as home
-
-    def fit_with_an_empty_component(z: np.ndarray, *args: Any, **kwargs: Any) -> Any:
-        labels = np.repeat([0, 2, 2], N_CELLS // 3)
-        return SimpleNamespace(labels=labels)
-
-    monkeypatch.setattr(home, "fit_mixture", fit_with_an_empty_component)
-    stages = make(StageSchedule(0, None), n_clusters=4)
-    run(stages, module, [1.0])
-    assert module.n_clusters == 4
-    shares = module.prior.responsibilities(torch.as_tensor(latent())).detach()
-    assert shares.argmax(1).unique().numel() == 4
-
-
 def test_the_stage_has_a_name(module):
     stages = make(StageSchedule(1, None))
     assert stages.stage == "warm-up"
@@ -234,3 +220,51 @@ def test_the_end_of_training_sets_the_weights_of_the_latent(module):
     make(StageSchedule(None, None)).on_fit_end(trainer, plan)
     expected = torch.as_tensor(emphasis_of(latent()))
     torch.testing.assert_close(module.latent_emphasis, expected)
+
+
+def test_the_kl_weight_rises_while_the_held_out_cells_gain(module):
+    schedule = StageSchedule(100, None, patience=1, kl_limit=64.0)
+    stages = make(schedule)
+    # Plateau, 4 is better, plateau, 8 is better, plateau, 16 is not: back to 8, stage over
+    trainer = run(stages, module, [5.0, 5.0, 4.0, 4.0, 3.0, 3.0, 3.5])
+    assert (stages.kl_weight, trainer.plan.max_kl_weight, stages.kl_settled) == (8.0, 8.0, True)
+    trainer = run(stages, module, [3.5, 3.0])
+    assert bool(module.mixture_active)
+    assert trainer.plan.max_kl_weight == 8.0
+
+
+def test_the_first_kl_weight_stays_where_a_larger_one_does_not_help(module):
+    stages = make(StageSchedule(100, None, patience=2, kl_limit=16.0))
+    trainer = run(stages, module, [5.0, 4.0, 4.5, 4.5])
+    assert trainer.plan.max_kl_weight == 4.0
+    assert module.rna_head.offset[0].item() == 1.0
+    trainer = run(stages, module, [4.5, 4.5])
+    assert trainer.plan.max_kl_weight == 2.0
+
+
+def test_the_mixture_takes_the_best_kl_weight_when_a_trial_is_cut_short(module):
+    stages = make(StageSchedule(4, None, patience=2, kl_limit=16.0))
+    trainer = run(stages, module, [4.0, 5.0, 5.0, 5.0, 6.0])
+    assert stages.borders["mixture"] == 4
+    assert trainer.plan.max_kl_weight == 2.0
+
+
+def test_the_kl_weight_stops_at_its_limit_and_is_left_alone_without_one(module):
+    falling = [10.0, 10.0, 9.0, 9.0, 8.0, 8.0]
+    trainer = run(make(StageSchedule(100, None, patience=1, kl_limit=3.0)), module, falling)
+    assert trainer.plan.max_kl_weight == 3.0
+    trainer = run(make(StageSchedule(100, None, patience=9)), module, falling)
+    assert trainer.plan.max_kl_weight == 2.0
+
+
+def test_a_larger_kl_weight_must_bring_a_clear_gain(module):
+    schedule = StageSchedule(100, None, patience=2, kl_limit=16.0, kl_gain=0.1)
+    stages = make(schedule)
+    trainer = run(stages, module, [11.0, 10.0, 10.0, 10.0, 9.5, 9.1])  # 9 would have been enough
+    assert (trainer.plan.max_kl_weight, stages.best, stages.kl_settled) == (2.0, 10.0, True)
+    assert module.rna_head.offset[0].item() == 5.0
+    stages.on_fit_end(trainer, trainer.plan)
+    assert module.rna_head.offset[0].item() == 1.0
+    stages = make(schedule)
+    trainer = run(stages, module, [11.0, 10.0, 10.0, 10.0, 9.5, 8.9])
+    assert (trainer.plan.max_kl_weight, stages.best) == (4.0, 8.9)

@@ -1,4 +1,4 @@
-"""The border: checks of what a user hands in, and the repairs the messages of the checks name."""
+"""The border: checks of what a user hands in, the repairs their messages name, and readers."""
 
 from __future__ import annotations
 

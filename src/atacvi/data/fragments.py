@@ -118,7 +118,7 @@ def read_fragments(
     >>> from pathlib import Path
     >>> from atacvi.data import read_fragments
     >>> lines = ["chr1 10 90 AAAC-1 1", "chr1 40 200 GGGT-1 2", "chr1 95 99 AAAC-1 1"]
-    >>> _ = Path("fragments.tsv").write_text("\\n".join(lines).replace(" ", "\\t"))
+    >>> _ = Path("fragments.tsv").write_text("\n".join(lines).replace(" ", "\t"))
     >>> adata = read_fragments("fragments.tsv", ["chr1:0-100", "chr1:150-300"])
     >>> adata.X.toarray().tolist()
     [[4, 0], [1, 1]]

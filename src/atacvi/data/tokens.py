@@ -106,7 +106,7 @@ def tokenize_fragments(
     >>> from pathlib import Path
     >>> from atacvi.data import tokenize_fragments
     >>> lines = ["chr1 10 90 AAAC-1 1", "chr1 40 200 GGGT-1 2", "chr1 95 99 AAAC-1 1"]
-    >>> _ = Path("fragments.tsv").write_text("\\n".join(lines).replace(" ", "\\t"))
+    >>> _ = Path("fragments.tsv").write_text("\n".join(lines).replace(" ", "\t"))
     >>> cells = tokenize_fragments("fragments.tsv", ["chr1:0-100", "chr1:150-300"])
     >>> [row.indices.tolist() for row in cells.obsm["X_tokens"]]
     [[0], [0, 1]]
@@ -244,7 +244,7 @@ def tokenize_bed(
     --------
     >>> from pathlib import Path
     >>> from atacvi.data import tokenize_bed
-    >>> _ = Path("sample.bed").write_text("chr1\\t5\\t10\\nchr1\\t95\\t160\\n")
+    >>> _ = Path("sample.bed").write_text("chr1\t5\t10\nchr1\t95\t160\n")
     >>> tokenize_bed("sample.bed", ["chr1:0-100", "chr1:150-300"]).obs["n_tokens"].to_dict()
     {'sample': 2}
     """

@@ -17,6 +17,13 @@ from atacvi.metrics.clustering import (
     leiden_ari_nmi,
     leiden_scan,
 )
+from atacvi.metrics.crossmodal import (
+    crossmodal_scores,
+    foscttm,
+    label_transfer_accuracy,
+    modality_gap,
+    recall_at_k,
+)
 from atacvi.metrics.enrichment import OverlapTest, overlap_enrichment
 from atacvi.metrics.generation import generation_scores
 from atacvi.metrics.generation_counts import (
@@ -64,13 +71,16 @@ __all__ = [
     "clustering_scores",
     "coaccessibility",
     "coaccessibility_correlation",
+    "crossmodal_scores",
     "depth_ks",
+    "foscttm",
     "generation_scores",
     "ilisi",
     "kmeans_ari_nmi",
     "knn_accuracy",
     "label_clisi",
     "label_recovery",
+    "label_transfer_accuracy",
     "leiden_ari_nmi",
     "leiden_scan",
     "lisi",
@@ -80,6 +90,7 @@ __all__ = [
     "matched_enrichment",
     "matched_pvalues",
     "matched_regions",
+    "modality_gap",
     "nearest_train_ratio",
     "ordering_correlation",
     "overlap_enrichment",
@@ -93,6 +104,7 @@ __all__ = [
     "prdc",
     "rbf_mmd",
     "real_fake_auc",
+    "recall_at_k",
     "sample_zeros",
     "synthetic_training_accuracy",
     "tss_score",

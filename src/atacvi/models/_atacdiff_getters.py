@@ -212,6 +212,9 @@ class ATACDiffGettersMixin(StreamingMixin):
         if mode not in _MODES:
             msg = f"mode={mode!r} is unknown; choose one of {', '.join(_MODES)}."
             raise ValueError(msg)
+        if n_samples < 1:
+            msg = f"n_samples={n_samples}; at least one is needed."
+            raise ValueError(msg)
         known, module = self.region_names, self.module  # type: ignore[attr-defined]
         regions = self._names(region_list, known, "region_list")
         adata, cells = self._cells(adata, indices)

@@ -18,7 +18,7 @@ _MODULE: dict[str, dict[str, Any]] = {
         "denoiser": "transformer",
         "n_hidden_denoiser": 128,
         "n_blocks": 6,
-        "spectral": False,
+        "n_spectral": 0,
         "unit_sphere": True,
         # λ = 1.1001 and α = 0.1: λ - α - 1 = 1e-4
         "prior_weight": 1e-4,

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from atacvi.modules import STAGES
+from atacvi.training import read_checkpoint
 
 
 class FinishedStages:
@@ -47,6 +48,14 @@ class FinishedStages:
         torch.save(content, unfinished)
         os.replace(unfinished, self._path(stage))
 
+    def stopped_split(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return the split of a first stage that was stopped, if there is one."""
+        noted = read_checkpoint(self.folder / STAGES[0])
+        if noted is None:
+            return None
+        train, validation, test = (part.numpy() for part in noted["split"])
+        return train, validation, test
+
     def take_up(self, model: Any) -> list[str]:
         """Give a model the state after the last stage that ended; return the stages that did."""
         written = [stage for stage in STAGES if self._path(stage).exists()]
@@ -56,6 +65,8 @@ class FinishedStages:
         content = torch.load(self._path(written[-1]), map_location="cpu", weights_only=True)
         if content["n_clusters"] != model.module.n_clusters:
             model.module.resize_mixture(content["n_clusters"])
+        if "auxiliary" in content["stages"]:  # a saved model is built with this number
+            model.init_params_["non_kwargs"]["n_clusters"] = content["n_clusters"]
         model.module.load_state_dict(content["state"])
         parts = [part.numpy() for part in content["split"]]
         model.train_indices_, model.validation_indices_, model.test_indices_ = parts

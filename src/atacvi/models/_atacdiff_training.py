@@ -32,8 +32,7 @@ from atacvi.training import (
     fit_latent_prior,
     read_checkpoint,
     standardise_latents,
-    start_autoencoder,
-    start_auxiliary,
+    start_from_data,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ logger = logging.getLogger(__name__)
 _MAX_CELLS_START = 20_000
 _MAX_CELLS_PROBE = 2_000
 _PROBE_BATCH = 512
+# Arguments of plans that the denoiser's alone has
+_OF_DENOISER = {"ema_decay", "n_warmup"}
 
 
 class _Run(NamedTuple):
@@ -151,12 +152,14 @@ class ATACDiffTrainingMixin(StreamingMixin):
         if resume and checkpoint_dir is None:
             msg = "resume=True needs the `checkpoint_dir` of the run that was stopped."
             raise ValueError(msg)
-        wanted = self._check_stages(stages)
-        check_plan_kwargs(self._training_plan_cls, dict(plan_kwargs or {}), self.module.loss)
+        wanted, noted = self._check_stages(stages), None
+        shared = {k: v for k, v in (plan_kwargs or {}).items() if k not in _OF_DENOISER}
+        check_plan_kwargs(self._training_plan_cls, shared, self.module.loss)
         finished = None if checkpoint_dir is None else FinishedStages(checkpoint_dir)
         if resume and finished is not None:
             done = finished.take_up(self)
             wanted = [stage for stage in wanted if stage not in done]
+            noted = None if done else finished.stopped_split()
         watch = early_stopping and validation_size != 0 and train_size < 1
         epochs = self._epochs(
             {
@@ -166,7 +169,8 @@ class ATACDiffTrainingMixin(StreamingMixin):
             }
         )
         run = _Run(
-            split=self._split(
+            split=noted
+            or self._split(
                 train_size=train_size,
                 validation_size=validation_size,
                 shuffle_set_split=shuffle_set_split,
@@ -180,16 +184,18 @@ class ATACDiffTrainingMixin(StreamingMixin):
             resume=resume,
         )
         self.train_indices_, self.validation_indices_, self.test_indices_ = run.split
-        for stage in wanted:
-            logger.info("Stage %s begins.", stage)
-            self._run_stage(stage, epochs.get(stage, 0), run)
-            if stage not in self.stages_done_:
-                self.stages_done_.append(stage)
-            if finished is not None:
-                finished.write(self, stage)
-        self.module.eval()
-        self.module.requires_grad_(True)
-        self.is_trained_ = all(stage in self.stages_done_ for stage in self._needed_stages())
+        try:
+            for stage in wanted:
+                logger.info("Stage %s begins.", stage)
+                self._run_stage(stage, epochs.get(stage, 0), run)
+                if stage not in self.stages_done_:
+                    self.stages_done_.append(stage)
+                if finished is not None:
+                    finished.write(self, stage)
+        finally:  # also of an interrupted training: what was trained before still is
+            self.module.eval()
+            self.module.requires_grad_(True)
+            self.is_trained_ = all(stage in self.stages_done_ for stage in self._needed_stages())
 
     def _needed_stages(self) -> list[str]:
         """Return the stages that make the model complete."""
@@ -213,7 +219,9 @@ class ATACDiffTrainingMixin(StreamingMixin):
             raise ValueError(msg)
         ordered = [stage for stage in STAGES if stage in stages]
         for stage in ordered:
-            before = [s for s in needed[: STAGES.index(stage)] if STAGES.index(s) < STAGES.index(stage)]
+            before = [
+                s for s in needed[: STAGES.index(stage)] if STAGES.index(s) < STAGES.index(stage)
+            ]
             missing = [s for s in before if s not in self.stages_done_ and s not in ordered]
             if missing:
                 msg = (
@@ -237,10 +245,11 @@ class ATACDiffTrainingMixin(StreamingMixin):
         """Return the cells of each part: those of an earlier call, else as asked for."""
         earlier = getattr(self, "train_indices_", None)
         if earlier is not None and self.stages_done_:
-            return earlier, self.validation_indices_, self.test_indices_
-        splitter = self._data_splitter_cls(self.adata_manager, **kwargs)
-        splitter.setup()
-        parts = (splitter.train_idx, splitter.val_idx, splitter.test_idx)
+            parts = (earlier, self.validation_indices_, self.test_indices_)
+        else:
+            splitter = self._data_splitter_cls(self.adata_manager, **kwargs)
+            splitter.setup()
+            parts = (splitter.train_idx, splitter.val_idx, splitter.test_idx)
         train, validation, test = (np.sort(np.asarray(p, dtype=np.int64)) for p in parts)
         return train, validation, test
 
@@ -256,7 +265,7 @@ class ATACDiffTrainingMixin(StreamingMixin):
         finally:
             self.module.stage = "autoencoder"
             self.module.eval()
-        if stage == "autoencoder":
+        if stage == "autoencoder" and not self._is_query:  # its denoiser is the reference's
             latents = self._latents(run.split[0])
             standardise_latents(self.module, latents.h_mean.numpy(), latents.h_variance.numpy())
         if stage == "auxiliary":
@@ -269,8 +278,8 @@ class ATACDiffTrainingMixin(StreamingMixin):
         module, train = self.module, run.split[0]
         checkpoint = None if run.checkpoint_dir is None else f"{run.checkpoint_dir}/{stage}"
         started = run.resume and checkpoint is not None and checkpoint_path(checkpoint).exists()
-        if not (started or self._is_query):
-            self._start(stage, train)
+        if not (started or self._is_query or self.stages_done_):
+            self._start(train)
         splitter = self._data_splitter_cls(
             self.adata_manager,
             batch_size=run.batch_size,
@@ -302,9 +311,8 @@ class ATACDiffTrainingMixin(StreamingMixin):
                 kwargs["ckpt_path"] = str(checkpoint_path(checkpoint))
         lr = {"autoencoder": 2e-3, "auxiliary": 5e-4}[stage]
         warmup = max(1, min(10, max_epochs // 2)) if stage == "autoencoder" else None
-        plan = self._training_plan_cls(
-            module, **{"lr": lr, "n_epochs_kl_warmup": warmup, **run.plan_kwargs}
-        )
+        given = {k: v for k, v in run.plan_kwargs.items() if k not in _OF_DENOISER}
+        plan = self._training_plan_cls(module, **{"lr": lr, "n_epochs_kl_warmup": warmup, **given})
         runner = self._train_runner_cls(
             self,
             training_plan=plan,
@@ -329,7 +337,7 @@ class ATACDiffTrainingMixin(StreamingMixin):
         latents = self._latents(everything)
         where = np.split(np.arange(len(everything)), np.cumsum([len(p) for p in run.split])[:2])
         data = LatentDataModule(latents, *where, batch_size=2 * run.batch_size)
-        known = {"lr", "weight_decay", "ema_decay", "n_warmup"} & set(run.plan_kwargs)
+        known = {"lr", "weight_decay", *_OF_DENOISER} & set(run.plan_kwargs)
         plan = DenoiserPlan(
             self.module,
             max_epochs * data.steps_per_epoch,
@@ -349,10 +357,11 @@ class ATACDiffTrainingMixin(StreamingMixin):
             callbacks.append(LogHeldOutDenoising(held_out))
         kwargs = {"gradient_clip_val": 1.0, **kwargs}
         trainer = Trainer(max_epochs=max_epochs, callbacks=callbacks, **kwargs)
+        device = self.module.device  # Lightning leaves the module on the CPU
         self.module.train()
         trainer.fit(plan, datamodule=data, ckpt_path=path)
         plan.take_average()
-        self.module.to(self.module.latent_mean.device)
+        self.module.to(device)
         history = trainer.logger.history if trainer.logger is not None else {}
         self._add_history("diffusion", history)
 
@@ -383,17 +392,13 @@ class ATACDiffTrainingMixin(StreamingMixin):
 
     # ---- what the stages need -------------------------------------------------------------------
 
-    def _start(self, stage: Stage, train: np.ndarray) -> None:
-        """Set the starting values of a stage from the training cells."""
-        rng = np.random.default_rng(_seed())
+    def _start(self, train: np.ndarray) -> None:
+        """Set the starting values from the training cells."""
         self.module.n_train.fill_(float(len(train)))
         if len(train) > _MAX_CELLS_START:
+            rng = np.random.default_rng(_seed())
             train = np.sort(rng.choice(train, _MAX_CELLS_START, replace=False))
-        counts = self._counts_of(train)
-        if stage == "autoencoder":
-            start_autoencoder(self.module, counts, rng)
-        else:
-            start_auxiliary(self.module, counts, _seed())
+        start_from_data(self.module, self._counts_of(train), _seed())
 
     def _counts_of(self, cells: np.ndarray) -> sp.csr_matrix:
         """Return the counts of cells as the likelihood sees them."""
@@ -415,7 +420,7 @@ class ATACDiffTrainingMixin(StreamingMixin):
         parts: list[tuple[torch.Tensor, ...]] = []
         for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
             batch = module.read_batch(tensors)
-            h, z = module.autoencoder.encode(batch.atac), module.auxiliary_posterior(batch)
+            h, z = module.latent_posterior(batch.atac), module.auxiliary_posterior(batch)
             values = (*h, *z, batch.label, batch.batch, batch.depth.view(-1))
             parts.append(tuple(value.cpu() for value in values))
         module.train(training)

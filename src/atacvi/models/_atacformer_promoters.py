@@ -57,8 +57,8 @@ class PromoterMixin:
         dist_min
             Candidates are at least this far from a TSS.
         score
-            ``"centroid"`` is minus the distance to the mean of the known promoters; ``"classifier"``
-            the log odds of a logistic regression of known promoters against all other regions,
+            ``"centroid"`` is the cosine with the mean of the known promoters, both as seen from the
+            mean of all open regions; ``"classifier"`` the log odds of a logistic regression of known promoters against all other regions,
             held out by fifths.
         mode
             Embeddings, as in `get_region_embeddings`; contextual ones are centred by cell.
@@ -121,7 +121,7 @@ class PromoterMixin:
             raise ValueError(msg)
         vectors = np.asarray(regions.X, dtype=np.float64)
         if score == "centroid":
-            value = -np.linalg.norm(vectors - vectors[known].mean(axis=0), axis=1)
+            value = _cosine_to_centroid(vectors, known)
         else:
             value = _held_out_log_odds(vectors, known, seed)
         table["score"] = value
@@ -143,6 +143,15 @@ class PromoterMixin:
         found["pvalue"] = matched_pvalues(value[chosen], np.arange(len(chosen)), matched)
         found["fdr"] = benjamini_hochberg(found["pvalue"].to_numpy())
         return found.sort_values(["pvalue", "score"], ascending=[True, False], kind="stable")
+
+
+def _cosine_to_centroid(vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return how much each region lies in the direction of the known promoters; they leave themselves out."""
+    centred = vectors - vectors.mean(axis=0)
+    total, n_known = centred[known].sum(axis=0), int(known.sum())
+    centroid = np.where(known[:, None], (total - centred) / (n_known - 1), total / n_known)
+    lengths = np.linalg.norm(centred, axis=1) * np.linalg.norm(centroid, axis=1)
+    return (centred * centroid).sum(axis=1) / np.maximum(lengths, 1e-12)
 
 
 def _held_out_log_odds(vectors: np.ndarray, known: np.ndarray, seed: int) -> np.ndarray:

@@ -73,6 +73,7 @@ class AtacformerTrainingMixin:
         forbid_held: bool = True,
         replaced_weight: float = 1.0,
         agreement_weight: float = 1.0,
+        replaced_share: float | None = None,
         temperature: float = 0.1,
         start: Literal["spectral", "random"] = "spectral",
         token_budget: int = 32_768,
@@ -122,6 +123,9 @@ class AtacformerTrainingMixin:
             Never replace by a region that is open in the cell.
         replaced_weight, agreement_weight
             Weights of both terms.
+        replaced_share
+            Share of a minibatch's cells in which tokens are replaced; ``None`` takes half of them
+            beside the agreement, which bounds the time, and else all.
         temperature
             Of the agreement.
         start
@@ -192,7 +196,15 @@ class AtacformerTrainingMixin:
             # known exactly, would make the rule without context look better than it is
             bayes = dict.fromkeys(("train", "validation"), corruption.unigram_bayes_loss(training))
         rows = TokenRows(tokens, self._context(max_tokens), truncation, seed)  # type: ignore[attr-defined]
-        views = PretrainingViews(rows, corruption, split=agreement_weight > 0, seed=seed)
+        if replaced_share is None:
+            replaced_share = 0.5 if agreement_weight > 0 else 1.0
+        views = PretrainingViews(
+            rows,
+            corruption,
+            split=agreement_weight > 0,
+            replaced_share=replaced_share,
+            seed=seed,
+        )
         data = self._data(
             rows, views, views, split, token_budget=token_budget, seed=seed, n_workers=n_workers
         )
@@ -420,9 +432,9 @@ class AtacformerTrainingMixin:
             n_labels, n_batch = self._n_labels(), int(self.summary_stats.n_batch)  # type: ignore[attr-defined]
             check_task(task, None, n_labels, n_batch, None, None)
         if task is None or not self.is_trained_:
-            self.pretrain(max_epochs, **{**kwargs, **(pretrain_kwargs or {})})
+            self.pretrain(**{"max_epochs": max_epochs, **kwargs, **(pretrain_kwargs or {})})
         if task is not None:
-            self.finetune(task, max_epochs, **{**kwargs, **(finetune_kwargs or {})})
+            self.finetune(task, **{"max_epochs": max_epochs, **kwargs, **(finetune_kwargs or {})})
 
     # ---- pieces ---------------------------------------------------------------------------
 

@@ -222,7 +222,9 @@ class GenerationMixin(StreamingMixin):
         if module.n_batch == 1:
             return torch.zeros(n, dtype=torch.long, device=module.device)
         weights = module.batch_weights.cpu()
-        return torch.multinomial(weights, n, replacement=True, generator=generator).to(module.device)
+        return torch.multinomial(weights, n, replacement=True, generator=generator).to(
+            module.device
+        )
 
     def _label_codes(self, labels: Sequence[str] | str | None, n: int) -> torch.Tensor:
         """Return the code of each label; that of the null label without."""
@@ -261,13 +263,16 @@ class GenerationMixin(StreamingMixin):
                 msg = "library_size='observed' needs adata, whose library sizes to take."
                 raise ValueError(msg)
             return cells.depth
-        values = np.broadcast_to(np.asarray(library_size, dtype=float).ravel(), len(cells.z)) if (
-            np.size(library_size) in (1, len(cells.z))
-        ) else None
+        values = (
+            np.broadcast_to(np.asarray(library_size, dtype=float).ravel(), len(cells.z))
+            if (np.size(library_size) in (1, len(cells.z)))
+            else None
+        )
         if values is None or not np.isfinite(values).all() or (values < 1).any():
             found = np.asarray(library_size, dtype=float)
+            least = f", the smallest {found.min():g}" if found.size else ""
             msg = (
-                f"library_size holds {found.size} value(s), the smallest {found.min():g}; give one, "
+                f"library_size holds {found.size} value(s){least}; give one, "
                 f"or one for each of {len(cells.z)} cells, of at least 1 count."
             )
             raise ValueError(msg)
@@ -293,7 +298,10 @@ class GenerationMixin(StreamingMixin):
         vector = module.autoencoder.decode(h, covariates)
         if output == "probabilities":
             rate = module.peak_log_rates(vector).add_(cells.depth.log()[:, None]).exp_()
-            return rate.neg_().expm1_().neg_().cpu().numpy()
+            opened = rate.neg_().expm1_().neg_()
+            if module.likelihood == "zip":
+                opened = opened * torch.sigmoid(-module.gate_logits)
+            return opened.cpu().numpy()
         drawn = module.draw_accessibility(vector, cells.depth, output, generators)
         values = drawn.values.cpu().numpy().astype(np.int32)
         place = (drawn.rows.cpu().numpy(), drawn.cols.cpu().numpy())
@@ -340,6 +348,9 @@ def _count(n: int | None, labels: Any, latent: Any) -> int:
         sizes["latent"] = len(latent)
     if not sizes:
         msg = "Give the number of cells n, or labels, latent or adata."
+        raise ValueError(msg)
+    if 0 in sizes.values():
+        msg = f"{', '.join(sizes)} of no cell: at least 1 is needed."
         raise ValueError(msg)
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name}: {size}" for name, size in sizes.items())

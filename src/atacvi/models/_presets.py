@@ -19,9 +19,9 @@ _MODEL: dict[str, dict[str, Any]] = {
     },
 }
 _TRAINING: dict[str, dict[str, Any]] = {
-    # A weight of 2 counts each nat of the likelihood half: sparse counts support fewer latent
-    # directions than the plain ELBO of the training cells spends, which noise fills. The rest fall
-    # to the prior, and the ELBO of held-out cells (weight 1) is better for it.
+    # The first weight that is tried, see MultiViewStages. Sparse counts support fewer latent
+    # directions than the plain ELBO of the training cells spends, and noise fills the others; with
+    # a larger weight they fall to the prior, and the ELBO of held-out cells is better for it.
     "default": {"max_kl_weight": 2.0},
     "paper": {"optimizer": "Adam", "lr": 5e-3, "eps": 0.01, "weight_decay": 1e-6},
 }

@@ -15,9 +15,14 @@ from atacvi._compat import (
     parse_device_args,
 )
 from atacvi._constants import BATCH_KEY, CAT_COVS_KEY
-from atacvi.models._query_features import check_features, prepare_anndata, prepare_mudata
+from atacvi.models._query_features import (
+    check_features,
+    peak_modality,
+    prepare_anndata,
+    prepare_mudata,
+)
 from atacvi.models._setup import read_features
-from atacvi.training import COVARIATE_WEIGHT
+from atacvi.training import BATCH_EMBEDDING, COVARIATE_MEAN, COVARIATE_WEIGHT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,8 +112,11 @@ class QueryMixin:
             msg = "The reference model is not trained. Call its `train()` first."
             raise ValueError(msg)
         registry = attributes.pop("registry_")
-        check_features(adata, var_names, inplace=inplace_subset_query_vars)
         arguments = dict(registry[SETUP_ARGS_KEY])
+        if isinstance(var_names, dict) and "rna_layer" not in arguments:  # peaks are all it reads
+            peaks = peak_modality(arguments)
+            var_names = {peaks: var_names[peaks]}
+        check_features(adata, var_names, inplace=inplace_subset_query_vars)
         if allow_missing is not None and "allow_missing" in arguments:
             arguments["allow_missing"] = allow_missing
         getattr(cls, registry.get("setup_method_name", "setup_anndata"))(
@@ -133,6 +141,8 @@ class QueryMixin:
         added = _take_over(model.module, state, old)
         model.module.eval()
         model.query_columns_ = added
+        if added and hasattr(model, "stages_done_"):  # what is to be learnt is not done
+            model.stages_done_ = []
         model.is_trained_ = not added
         if added:
             logger.info("%d new covariate column(s) are to be learnt: call train().", len(added))
@@ -257,7 +267,7 @@ def _take_over(module: Any, state: dict[str, torch.Tensor], old: list[int]) -> l
     new = [module.n_batch, *module.n_cats_per_cov]
     sources: list[list[int]] = []
     added: list[int] = []
-    start = 0
+    start, old_batches = 0, old[0]
     if module.n_batch == 1:
         old, new = old[1:], new[1:]  # a single batch takes no column
     for n_old, n_new in zip(old, new, strict=True):
@@ -268,11 +278,23 @@ def _take_over(module: Any, state: dict[str, torch.Tensor], old: list[int]) -> l
         start += n_old
     sources += [[start + k] for k in range(module.n_continuous_cov)]
     for name, value in state.items():
+        if name == COVARIATE_MEAN:
+            state[name] = value[[known[0] for known in sources]]
+            state[name][added] = 0.0  # no cell of the reference is of a new category
         if name.endswith(COVARIATE_WEIGHT):
             columns = [
                 value[:, known[0]] if len(known) == 1 else value[:, known].mean(1)
                 for known in sources
             ]
             state[name] = torch.stack(columns, dim=1)
+    _extend_batch_rows(state, old_batches, module.n_batch)
     module.load_state_dict(state)
     return added
+
+
+def _extend_batch_rows(state: dict[str, torch.Tensor], n_old: int, n_new: int) -> None:
+    """Give embeddings of batches rows for new ones, at the mean of the known."""
+    for name, value in state.items():
+        if name.endswith(BATCH_EMBEDDING) and n_new > n_old:
+            rows = value.mean(0, keepdim=True).expand(n_new - n_old, -1)
+            state[name] = torch.cat([value, rows])

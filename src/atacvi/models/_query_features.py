@@ -55,14 +55,14 @@ def check_features(query: AnnData | MuData, reference: Any, *, inplace: bool = F
     if inplace:
         msg = (
             "inplace_subset_query_vars=True works for AnnData only. Call "
-            "`MultiViewModel.prepare_query_mudata(mdata, reference_model)` in its place."
+            "`prepare_query_mudata(mdata, reference_model)` in its place."
         )
         raise ValueError(msg)
     for name, names in reference.items():
         if name not in query.mod:
             msg = (
                 f"The query has no modality {name!r}; it holds {', '.join(query.mod)}. "
-                "`MultiViewModel.prepare_query_mudata(mdata, reference_model)` adds it, empty."
+                "`prepare_query_mudata(mdata, reference_model)` adds it, empty."
             )
             raise ValueError(msg)
         _check_names(query[name].var_names, names, f"mdata[{name!r}]", "prepare_query_mudata")
@@ -78,7 +78,7 @@ def _check_names(found: pd.Index, wanted: Any, where: str, how: str) -> None:
     msg = (
         f"{where} holds {n_shared} of the reference's {len(wanted)} features {what} (it holds "
         f"{len(found)}; query {found[0]!r}, reference {wanted[0]!r}). "
-        f"`MultiViewModel.{how}(query, reference_model)` brings genes into order and projects "
+        f"`{how}(query, reference_model)` brings genes into order and projects "
         "peaks onto those of the reference by their overlap."
     )
     raise ValueError(msg)
@@ -107,6 +107,8 @@ def prepare_mudata(
         raise TypeError(msg)
     if names_only:
         return {name: pd.Index(names) for name, names in var_names.items()}
+    if len(features.genes) == 0:
+        return _prepare_peaks_of(mdata, setup, features, project_kwargs or {})
     where = {"rna_layer": RNA, "atac_layer": ATAC, **(setup.get("modalities") or {})}
     rna, atac = where["rna_layer"], where["atac_layer"]
     if rna not in mdata.mod and atac not in mdata.mod:
@@ -146,6 +148,8 @@ def prepare_anndata(
     if names_only:
         return pd.Index(var_names)
     layer = setup.get("layer")
+    if len(features.genes) == 0:
+        return _place_peaks(adata, features, layer, project_kwargs or {})
     layers = {"rna_layer": layer, "atac_layer": layer}
     mdata = prepare_mudata(
         split_modalities(adata), layers, features, {RNA: [], ATAC: []},
@@ -162,6 +166,39 @@ def prepare_anndata(
     return joint[:, order].copy()
 
 
+def peak_modality(setup: dict[str, Any]) -> str:
+    """Return the modality of the peaks of a model that reads nothing else."""
+    return {"layer": ATAC, **(setup.get("modalities") or {})}["layer"]
+
+
+def _prepare_peaks_of(
+    mdata: MuData, setup: dict[str, Any], features: Features, project_kwargs: dict[str, Any]
+) -> MuData:
+    """Return the query with its peaks projected and everything else as it is."""
+    import mudata
+
+    name = peak_modality(setup)
+    if name not in mdata.mod:
+        msg = f"The query has no modality {name!r}; it holds {', '.join(mdata.mod)}."
+        raise ValueError(msg)
+    peaks = _place_peaks(mdata[name], features, setup.get("layer"), project_kwargs)
+    parts = {key: peaks if key == name else value.copy() for key, value in mdata.mod.items()}
+    out = mudata.MuData(parts)
+    for column in mdata.obs.columns:
+        out.obs[column] = mdata.obs[column].reindex(out.obs_names)
+    for key in set(mdata.obsm) - set(mdata.mod):
+        out.obsm[key] = mdata[out.obs_names].obsm[key]
+    return out
+
+
+def _peak_table(features: Features) -> pd.DataFrame:
+    var = pd.DataFrame(index=pd.Index(features.peaks, dtype=object))
+    if features.regions is not None:
+        for column in features.regions.columns:
+            var[column] = features.regions[column].to_numpy()
+    return var
+
+
 def _genes(mdata: MuData, name: str, genes: np.ndarray, layer: str | None) -> AnnData:
     if name not in mdata.mod:
         return _empty(mdata, pd.DataFrame(index=pd.Index(genes, dtype=object)), layer, name)
@@ -171,13 +208,17 @@ def _genes(mdata: MuData, name: str, genes: np.ndarray, layer: str | None) -> An
 def _peaks(
     mdata: MuData, name: str, features: Features, layer: str | None, project_kwargs: dict[str, Any]
 ) -> AnnData:
-    var = pd.DataFrame(index=pd.Index(features.peaks, dtype=object))
-    if features.regions is not None:
-        for column in features.regions.columns:
-            var[column] = features.regions[column].to_numpy()
+    var = _peak_table(features)
     if name not in mdata.mod:
         return _empty(mdata, var, layer, name)
-    query = mdata[name]
+    return _place_peaks(mdata[name], features, layer, project_kwargs)
+
+
+def _place_peaks(
+    query: AnnData, features: Features, layer: str | None, project_kwargs: dict[str, Any]
+) -> AnnData:
+    """Return counts in the reference's peaks, by name where all are known, else by overlap."""
+    var = _peak_table(features)
     if var.index.isin(query.var_names).all():
         out = _pad(query, features.peaks, layer)
         out.var = var

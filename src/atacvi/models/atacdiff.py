@@ -8,7 +8,13 @@ import numpy as np
 from scvi.model.base import BaseModelClass
 
 from atacvi._constants import CONDITION_KEY
-from atacvi.data import check_key, check_modalities, validate_anndata
+from atacvi.data import (
+    check_categories,
+    check_continuous,
+    check_key,
+    check_modalities,
+    validate_anndata,
+)
 from atacvi.models._atacdiff_getters import ATACDiffGettersMixin
 from atacvi.models._atacdiff_presets import atacdiff_defaults
 from atacvi.models._atacdiff_setup import are_insertions, check_condition, peak_fields
@@ -316,11 +322,16 @@ def _place(mdata: MuData, modality: str | None) -> Any:
 def _check_columns(
     mdata: MuData, places: Mapping[str, str | None], keys: Mapping[str, Any]
 ) -> None:
-    """Check that columns exist where they are looked for."""
+    """Check that columns exist where they are looked for and hold what they must."""
     for argument, value in keys.items():
         if value is None:
             continue
         where = places.get(argument)
         name = "mdata" if where is None else f"mdata[{where!r}]"
         for key in [value] if isinstance(value, str) else value:
-            check_key(_place(mdata, where), "obs", key, name, argument=argument)
+            column = check_key(_place(mdata, where), "obs", key, name, argument=argument)
+            label = f'{name}.obs["{key}"]'
+            if argument in ("continuous_covariate_keys", "size_factor_key"):
+                check_continuous(column, label, positive=argument == "size_factor_key")
+            else:
+                check_categories(column, label)

@@ -7,6 +7,7 @@ from atacvi.modules._atacformer_config import AtacformerConfig
 from atacvi.modules._atacformer_loss import AtacformerObjectives
 from atacvi.modules.atacdiff import STAGES, ATACDiffModule
 from atacvi.modules.atacformer import AtacformerModule
+from atacvi.modules.craft import CRAFTModule
 from atacvi.modules.multiview import MultiViewModule
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "AtacformerConfig",
     "AtacformerModule",
     "AtacformerObjectives",
+    "CRAFTModule",
     "LatentPrior",
     "MultiViewModule",
     "SamplerOptions",

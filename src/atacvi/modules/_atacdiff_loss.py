@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from atacvi.diffusion import Process
+    from atacvi.likelihoods import SparseTarget
     from atacvi.modules.atacdiff import PeakBatch, Stage
     from atacvi.nn import AuxiliaryDecoder, PeakAutoencoder, Posterior
     from atacvi.priors import GaussianMixturePrior, StandardNormalPrior
@@ -61,6 +62,7 @@ class ATACDiffLossMixin:
     auxiliary_encoder: Callable[..., Posterior]
     auxiliary_decoder: AuxiliaryDecoder
     auxiliary_posterior: Callable[[PeakBatch], Posterior]
+    latent_posterior: Callable[[SparseTarget], Posterior]
     denoiser: nn.Module
     process: Process
     prior: GaussianMixturePrior
@@ -214,7 +216,7 @@ class ATACDiffLossMixin:
     @torch.no_grad()
     def standard_latents(self, batch: PeakBatch) -> Tensor:
         """Return a sample of h, standardised over the training cells, (cells, n_latent_ae)."""
-        mean, variance = self.autoencoder.encode(batch.atac)
+        mean, variance = self.latent_posterior(batch.atac)
         h = mean + variance.sqrt() * torch.randn_like(mean)
         return (h - self.latent_mean) / self.latent_scale
 

@@ -190,9 +190,10 @@ class MultiViewLossMixin:
         mean, variance = posterior.mean[cells], posterior.variance[cells]
         if self.detach_cycle:
             mean, variance = mean.detach(), variance.detach()
-        joint = Normal(mean, variance.sqrt())
+        joint = Normal(mean, variance.sqrt(), validate_args=False)
         total = torch.zeros_like(mean[:, 0])
         for single in (from_rna, from_atac):
-            other = Normal(single.mean.float(), single.variance.float().sqrt())
+            scale = single.variance.float().sqrt()
+            other = Normal(single.mean.float(), scale, validate_args=False)
             total = total + kl_divergence(joint, other).sum(-1)
         return total

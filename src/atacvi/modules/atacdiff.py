@@ -16,6 +16,7 @@ from atacvi.modules._atacdiff_evaluation import ATACDiffEvaluationMixin
 from atacvi.modules._atacdiff_loss import ATACDiffLossMixin
 from atacvi.modules._atacdiff_sampling import ATACDiffSamplingMixin
 from atacvi.modules._minibatch import encode_covariates, row_sums
+from atacvi.modules._peak_likelihood import PEAK_LIKELIHOODS
 from atacvi.nn import (
     AuxiliaryDecoder,
     AuxiliaryEncoder,
@@ -65,6 +66,13 @@ class PeakBatch(NamedTuple):
     condition: Tensor | None
 
 
+def _check_choices(**given: tuple[str, tuple[str, ...]]) -> None:
+    for name, (value, allowed) in given.items():
+        if value not in allowed:
+            msg = f"{name}={value!r} is unknown; choose one of {', '.join(allowed)}."
+            raise ValueError(msg)
+
+
 class ATACDiffModule(
     ATACDiffLossMixin, ATACDiffSamplingMixin, ATACDiffEvaluationMixin, BaseModuleClass
 ):
@@ -107,8 +115,9 @@ class ATACDiffModule(
         Noise schedule, levels and variance of the reverse steps of a Gaussian diffusion.
     denoiser
         ``"residual"`` or ``"transformer"`` (the paper's).
-    spectral
-        Whether z starts from the spectral embedding.
+    n_spectral
+        Spectral components that both encoders see, and from which z starts; 0 for encoders of open
+        peaks.
     unit_sphere
         Whether h is scaled to unit length, as in the paper, and not standardised.
     prior_weight
@@ -128,6 +137,11 @@ class ATACDiffModule(
         Dropout of the encoders.
     peaks_per_step
         Peaks decoded at each training step; ``None`` chooses.
+
+    Raises
+    ------
+    ValueError
+        If an argument is none of its choices.
     """
 
     latent_mean: Tensor
@@ -160,7 +174,7 @@ class ATACDiffModule(
         n_diffusion_steps: int = 1000,
         sampling_variance: Literal["fixed_small", "fixed_large"] = "fixed_small",
         denoiser: Literal["residual", "transformer"] = "residual",
-        spectral: bool = True,
+        n_spectral: int = 64,
         unit_sphere: bool = False,
         prior_weight: float = 1.0,
         information: Information = "infonce",
@@ -173,6 +187,13 @@ class ATACDiffModule(
         peaks_per_step: int | None = None,
     ) -> None:
         super().__init__()
+        _check_choices(
+            likelihood=(likelihood, PEAK_LIKELIHOODS),
+            objective=(objective, ("flow", "v", "x0", "eps")),
+            denoiser=(denoiser, ("residual", "transformer")),
+            information=(information, ("infonce", "mmd", "none")),
+            kernel=(kernel, ("imq", "rbf")),
+        )
         self.n_peaks, self.n_latent, self.n_latent_ae = n_peaks, n_latent, n_latent_ae
         self.n_batch, self.n_labels, self.n_clusters = n_batch, n_labels, n_clusters
         self.n_cats_per_cov = tuple(n_cats_per_cov or ())
@@ -192,10 +213,17 @@ class ATACDiffModule(
         n_cov = (n_batch if n_batch > 1 else 0) + sum(self.n_cats_per_cov) + n_continuous_cov
         self.n_covariates = n_cov
         self.autoencoder = PeakAutoencoder(
-            n_peaks, n_latent_ae, n_hidden, n_embed, n_cov, dropout_rate, unit_sphere=unit_sphere
+            n_peaks,
+            n_latent_ae,
+            n_hidden,
+            n_embed,
+            n_spectral,
+            n_cov,
+            dropout_rate,
+            unit_sphere=unit_sphere,
         )
         self.auxiliary_encoder = AuxiliaryEncoder(
-            n_peaks, n_latent, n_hidden, n_embed, n_condition, dropout_rate, spectral=spectral
+            n_peaks, n_latent, n_hidden, n_embed, n_spectral, n_condition, dropout_rate
         )
         self.auxiliary_decoder = AuxiliaryDecoder(n_peaks, n_latent, n_cov)
         self.gate_logits = nn.Parameter(torch.full((n_peaks,), -3.0))
@@ -303,7 +331,7 @@ class ATACDiffModule(
         n_samples
             Samples of h; they form a leading axis when more than one.
         """
-        posterior = self.autoencoder.encode(batch.atac)
+        posterior = self.latent_posterior(batch.atac)
         qh = Normal(posterior.mean.float(), posterior.variance.float().sqrt())
         auxiliary = self.auxiliary_posterior(batch)
         return {
@@ -314,6 +342,10 @@ class ATACDiffModule(
             "log_responsibilities": self.log_responsibilities(auxiliary),
             "batch": batch,
         }
+
+    def latent_posterior(self, atac: SparseTarget) -> Posterior:
+        """Return mean and variance of h, each (cells, n_latent_ae)."""
+        return self.autoencoder.encode(atac, self.auxiliary_encoder.spectral)
 
     def auxiliary_posterior(self, batch: PeakBatch) -> Posterior:
         """Return mean and variance of z, each (cells, n_latent)."""

@@ -315,7 +315,9 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
         """
         has_rna, has_atac = self._visible(batch, modality)
         posterior = self.fusion(*self.hidden_layers(batch), has_rna, has_atac)
-        qz = Normal(posterior.mean.float(), posterior.variance.float().sqrt())
+        # Unchecked: a check reads the tensors, for which an accelerator would wait in each step.
+        scale = posterior.variance.float().sqrt()
+        qz = Normal(posterior.mean.float(), scale, validate_args=False)
         z = qz.rsample() if n_samples == 1 else qz.rsample((n_samples,))
         posterior = Posterior(qz.loc, qz.variance)
         return {
@@ -385,7 +387,9 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
 
     def peak_vectors(self, z: Tensor, covariates: Tensor, responsibilities: Tensor) -> Tensor:
         """Return what gives rates of peaks, without the genes, shape (cells, n_embed)."""
-        return self.atac_head.cell_vector(z, covariates, self.trunk(z, covariates, responsibilities))
+        return self.atac_head.cell_vector(
+            z, covariates, self.trunk(z, covariates, responsibilities)
+        )
 
     def peak_log_rates(self, peak_vector: Tensor, peaks: Tensor | None = None) -> Tensor:
         """Return log-rates at unit library size, shape (cells, peaks)."""

@@ -13,9 +13,11 @@ from atacvi.nn.contrastive import (
     triplet_loss,
 )
 from atacvi.nn.cross_attention import CrossAttention
+from atacvi.nn.cross_modal import cross_modal_loss, gather_cells
 from atacvi.nn.decoders import ClusterGatedTrunk, ExpressionHead, PeakHead
 from atacvi.nn.denoiser import ResidualDenoiser, TransformerDenoiser
 from atacvi.nn.encoders import AtacEncoder, RnaEncoder
+from atacvi.nn.expression_encoder import EmbeddingEncoder, ExpressionEncoder
 from atacvi.nn.fusion import ConcatFusion, ExpertFusion, Posterior
 from atacvi.nn.gradient_reversal import reverse_gradient
 from atacvi.nn.heads import ClassificationHead, ProjectionHead, ReplacedTokenHead
@@ -35,6 +37,8 @@ __all__ = [
     "ClusterGatedTrunk",
     "ConcatFusion",
     "CrossAttention",
+    "EmbeddingEncoder",
+    "ExpressionEncoder",
     "ExpertFusion",
     "ExpressionHead",
     "FeatureSelfAttention",
@@ -52,6 +56,8 @@ __all__ = [
     "TransformerDenoiser",
     "add_low_rank",
     "batch_hard_triplet_loss",
+    "cross_modal_loss",
+    "gather_cells",
     "info_nce",
     "low_rank_state",
     "merge_low_rank",

@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
+from atacvi.likelihoods import SparseTarget
 from atacvi.nn.encoders import AtacEncoder
 from atacvi.nn.fusion import Posterior
 from atacvi.nn.spectral_map import SpectralMap
 
-if TYPE_CHECKING:
-    from atacvi.likelihoods import SparseTarget
-
 _LOG_VARIANCE = (-8.0, 2.0)
 
 
-class AuxiliaryEncoder(nn.Module):
-    """Encoder of z: the spectral map of the training cells plus what a network adds to it.
+class SpectralEncoder(nn.Module):
+    """Hidden layer of a cell from its spectral components, of which none is learnt.
 
-    The network's last layer starts at zero, so that z starts at the spectral embedding and leaves
-    it only as far as held-out data ask for. Without the map it is a plain encoder.
+    Parameters
+    ----------
+    n_components
+        Number of components.
+    n_hidden
+        Width.
+    dropout_rate
+        Dropout.
+    """
+
+    def __init__(self, n_components: int, n_hidden: int, dropout_rate: float = 0.1) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(n_components, n_hidden),
+            nn.LayerNorm(n_hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout_rate),
+        )
+
+    def forward(self, components: Tensor, scale: Tensor) -> Tensor:
+        """Return the hidden layer of components of unit variance, (cells, n_hidden)."""
+        return self.layers(components * scale)
+
+
+class AuxiliaryEncoder(nn.Module):
+    """Encoder of z: the spectral embedding of the cells plus what a network adds to it.
+
+    The network sees the spectral components, and its last layer starts at zero: z starts at the
+    embedding and leaves it only as far as held-out data ask for. Without the map it is a plain
+    encoder of open peaks.
 
     Parameters
     ----------
     n_peaks, n_latent, n_hidden, n_embed
         Numbers of peaks, of latent and hidden units, and the width of a peak's row.
+    n_components
+        Spectral components; 0 for the plain encoder.
     n_condition
         Width of a further view of the cell (such as an embedding of its RNA), 0 for none.
     dropout_rate
         Dropout of the network.
-    spectral
-        Whether there is a spectral map.
     """
 
     def __init__(
@@ -41,21 +65,26 @@ class AuxiliaryEncoder(nn.Module):
         n_latent: int,
         n_hidden: int,
         n_embed: int,
+        n_components: int = 0,
         n_condition: int = 0,
         dropout_rate: float = 0.1,
-        *,
-        spectral: bool = True,
     ) -> None:
         super().__init__()
-        self.spectral = SpectralMap(n_peaks, n_latent) if spectral else None
-        self.table = nn.Parameter(torch.randn(n_peaks, n_embed) / n_embed**0.5)
-        self.encoder = AtacEncoder(
-            n_peaks, n_embed, n_hidden, attention="none", dropout_rate=dropout_rate
-        )
+        self.n_latent = n_latent
+        self.spectral = SpectralMap(n_peaks, n_components) if n_components else None
+        self.table: nn.Parameter | None = None
+        self.encoder: nn.Module
+        if n_components:
+            self.encoder = SpectralEncoder(n_components, n_hidden, dropout_rate)
+        else:
+            self.table = nn.Parameter(torch.randn(n_peaks, n_embed) / n_embed**0.5)
+            self.encoder = AtacEncoder(
+                n_peaks, n_embed, n_hidden, attention="none", dropout_rate=dropout_rate
+            )
         self.condition = nn.Linear(n_condition, n_hidden, bias=False) if n_condition else None
         self.mean = nn.Linear(n_hidden, n_latent)
         self.log_variance = nn.Linear(n_hidden, n_latent)
-        if spectral:
+        if n_components:
             nn.init.zeros_(self.mean.weight)
             nn.init.zeros_(self.mean.bias)
         nn.init.normal_(self.log_variance.weight, std=0.01)
@@ -63,13 +92,18 @@ class AuxiliaryEncoder(nn.Module):
 
     def forward(self, y: SparseTarget, condition: Tensor | None = None) -> Posterior:
         """Return mean and variance of z, each (cells, n_latent)."""
-        hidden = self.encoder(y, self.table)
+        start: Tensor | float = 0.0
+        if self.spectral is not None:
+            components = self.spectral.components(y)
+            start = (components * self.spectral.scale)[:, : self.n_latent]
+            start = nn.functional.pad(start, (0, self.n_latent - start.shape[1]))
+            hidden = self.encoder(components, self.spectral.input_scale)
+        else:
+            hidden = self.encoder(y, self.table)
         if self.condition is not None and condition is not None:
             hidden = hidden + self.condition(condition)
-        mean = self.mean(hidden)
-        if self.spectral is not None:
-            mean = mean + self.spectral(y)
-        return Posterior(mean, self.log_variance(hidden).clamp(*_LOG_VARIANCE).exp())
+        variance = self.log_variance(hidden).clamp(*_LOG_VARIANCE).exp()
+        return Posterior(start + self.mean(hidden), variance)
 
 
 class AuxiliaryDecoder(nn.Module):

@@ -106,7 +106,7 @@ def links(
     called = np.ones(len(shown), dtype=bool)
     if max_fdr is not None:
         called = (shown["fdr"] <= max_fdr).to_numpy()
-    ax = new_axes(ax, (7.0, 3.2))
+    ax = new_axes(ax, (7.0, 2.7 + 0.28 * n_gene_rows(annotation, locus)))
     score = shown["score"].to_numpy(dtype=float)
     top = (
         float(np.abs(score[called]).max(initial=0.0))
@@ -156,7 +156,7 @@ def _genes_below(
     ax: Axes, genes: pd.DataFrame, locus: Locus, highlight: set[str], height: float
 ) -> None:
     """Make room below zero, and draw the genes there in a strip that follows the genome's axis."""
-    share = 0.2 + 0.07 * n_gene_rows(genes, locus)
+    share = 0.15 + 0.06 * n_gene_rows(genes, locus)
     low = -height * share / (1 - share)
     ax.set_ylim(low, height)
     ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= height])

@@ -20,14 +20,16 @@ class SpectralFit(NamedTuple):
     Parameters
     ----------
     embedding
-        Eigenvectors times the square root of what their eigenvalues are above those of noise,
-        scaled so that the first has unit variance, shape (landmarks, components).
+        Eigenvectors times `scale`, shape (landmarks, components).
     table
         What each open peak adds to the map, shape (peaks, components).
     degree_weights
         What each open peak adds to the degree of a cell, shape (peaks,).
     idf
         Weight of each peak, shape (peaks,).
+    scale
+        Standard deviation that each component is given: the square root of what its eigenvalue is
+        above that of noise, relative to the first, shape (components,).
     eigenvalues
         Shape (components,).
     noise_eigenvalue
@@ -38,6 +40,7 @@ class SpectralFit(NamedTuple):
     table: NDArray[np.float32]
     degree_weights: NDArray[np.float32]
     idf: NDArray[np.float32]
+    scale: NDArray[np.float32]
     eigenvalues: NDArray[np.float64]
     noise_eigenvalue: float
 
@@ -89,30 +92,44 @@ def fit_spectral(
     power = np.sqrt(np.maximum(values - noise, 0.0))
     if power[0] == 0:  # nothing stands out: take what there is
         noise, power = 0.0, np.sqrt(np.maximum(values, 0.0))
-    scale = power / power[0] * np.sqrt(len(vectors))
+    scale = power / power[0]
+    vectors = vectors * np.sqrt(len(vectors))  # of unit variance
     # A cell that is itself among the landmarks meets its own entry, 1 / degree beside the
     # eigenvalue; dividing by the sum of both makes the map shrink what rests on that entry.
     own = float(np.median(1.0 / root_degree**2))
-    shrunk = np.maximum(values, 0.0) + own
-    table = (weighted.T @ (vectors / root_degree[:, None])) * (scale / shrunk)
+    table = (weighted.T @ (vectors / root_degree[:, None])) / (np.maximum(values, 0.0) + own)
     degree_weights = np.asarray(weighted.sum(0)).ravel()
     return SpectralFit(
         (vectors * scale).astype(np.float32),
         table.astype(np.float32),
         degree_weights.astype(np.float32),
         idf,
+        scale.astype(np.float32),
         values,
         noise,
     )
 
 
-def map_spectral(counts: sp.csr_matrix, fit: SpectralFit) -> NDArray[np.float32]:
-    """Return where cells lie in a fitted embedding, shape (cells, components)."""
+def map_spectral(
+    counts: sp.csr_matrix, fit: SpectralFit, *, scaled: bool = True
+) -> NDArray[np.float32]:
+    """Return where cells lie in a fitted embedding, shape (cells, components).
+
+    Parameters
+    ----------
+    counts
+        Counts or open peaks, shape (cells, peaks).
+    fit
+        The fit.
+    scaled
+        Whether to multiply the components, which have unit variance, by the scale of the fit.
+    """
     opened = sp.csr_matrix(counts, dtype=np.float32, copy=True)
     opened.data = (opened.data != 0).astype(np.float32)
     weighted = _unit_rows(opened, fit.idf)
     degree = np.maximum(weighted @ fit.degree_weights, 1e-6)
-    return np.asarray((weighted @ fit.table) / np.sqrt(degree)[:, None], dtype=np.float32)
+    mapped = (weighted @ fit.table) / np.sqrt(degree)[:, None]
+    return np.asarray(mapped * fit.scale if scaled else mapped, dtype=np.float32)
 
 
 def _unit_rows(opened: sp.csr_matrix, idf: NDArray[np.float32]) -> sp.csr_matrix:

@@ -191,18 +191,20 @@ def count_shifted(borders, starts, ends, furthest, codes, chrom, start, end, ste
 
 
 @compiled
-def gather(indptr, indices, is_open, one, map_indptr, map_indices, out, out_indptr, n_open, n_hit):
+def gather(indptr, indices, is_open, one, map_indptr, map_indices, out, sizes, n_open, n_hit):
     """Write the tokens of the open peaks of each cell, where they ascend from peak to peak.
+
+    ``indices`` and ``is_open`` begin with the first of the cells, ``sizes`` gets their tokens.
 
     ``one`` holds the token of each peak, -1 for none and -2 for several, which stand in the csr
     map. A token that repeats the one before is left out. Returns the number of tokens, or -1 where
     they do not ascend.
     """
-    n = 0
+    n, offset = 0, indptr[0]
     for row in range(len(indptr) - 1):
         begin, opened, hit = n, 0, 0
         last = -1
-        for k in range(indptr[row], indptr[row + 1]):
+        for k in range(indptr[row] - offset, indptr[row + 1] - offset):
             if not is_open[k]:
                 continue
             opened += 1
@@ -230,22 +232,22 @@ def gather(indptr, indices, is_open, one, map_indptr, map_indices, out, out_indp
             else:
                 return -1
         n_open[row], n_hit[row] = opened, hit
-        out_indptr[row + 1] = n
+        sizes[row] = n - begin
     return n
 
 
 @compiled
 def gather_unordered(
-    indptr, indices, is_open, map_indptr, map_indices, seen, out, out_indptr, n_open, n_hit
+    indptr, indices, is_open, map_indptr, map_indices, seen, out, sizes, n_open, n_hit
 ):
     """Write the tokens as above in the order of the peaks, whatever it is, each token once.
 
     ``seen`` has room for the last cell that had each token, and starts at -1.
     """
-    n = 0
+    n, offset = 0, indptr[0]
     for row in range(len(indptr) - 1):
-        opened, hit = 0, 0
-        for k in range(indptr[row], indptr[row + 1]):
+        begin, opened, hit = n, 0, 0
+        for k in range(indptr[row] - offset, indptr[row + 1] - offset):
             if not is_open[k]:
                 continue
             opened += 1
@@ -258,5 +260,5 @@ def gather_unordered(
                     out[n] = token
                     n += 1
         n_open[row], n_hit[row] = opened, hit
-        out_indptr[row + 1] = n
+        sizes[row] = n - begin
     return n

@@ -69,7 +69,7 @@ def read_bed(path: str | Path) -> pd.DataFrame:
     --------
     >>> from pathlib import Path
     >>> from atacvi.regions import read_bed
-    >>> _ = Path("peaks.bed").write_text("# two peaks\\nchr1\\t5\\t10\\tp1\\nchr2\\t0\\t7\\tp2\\n")
+    >>> _ = Path("peaks.bed").write_text("# two peaks\nchr1\t5\t10\tp1\nchr2\t0\t7\tp2\n")
     >>> read_bed("peaks.bed").values.tolist()
     [['chr1', 5, 10, 'p1'], ['chr2', 0, 7, 'p2']]
     """

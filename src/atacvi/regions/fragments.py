@@ -72,9 +72,7 @@ class FragmentReader:
     --------
     >>> from pathlib import Path
     >>> from atacvi.regions import FragmentReader
-    >>> _ = Path("fragments.tsv").write_text(
-    ...     "chr1\\t10\\t50\\tAAAC-1\\t2\\nchr2\\t5\\t9\\tGGGT-1\\t1\\n"
-    ... )
+    >>> _ = Path("fragments.tsv").write_text("chr1\t10\t50\tAAAC-1\t2\nchr2\t5\t9\tGGGT-1\t1\n")
     >>> reader = FragmentReader("fragments.tsv")
     >>> [block.end.tolist() for block in reader]
     [[50, 9]]

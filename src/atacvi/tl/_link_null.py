@@ -64,61 +64,95 @@ def score_pairs(
     method, n_components, n_permutations, window, rng
         As in `link_peaks_to_genes`.
     """
-    bounds = np.searchsorted(pairs.gene, np.arange(len(genes) + 1))
-    scored = np.flatnonzero(np.diff(bounds))
-    grams: dict[int, NDArray[np.float64]] = {}
-
-    def peaks_of(gene: int) -> NDArray[np.int64]:
-        return pairs.peak[bounds[gene] : bounds[gene + 1]]
-
-    def gram_of(gene: int) -> NDArray[np.float64]:
-        if gene not in grams:
-            grams[gene] = design.gram(peaks_of(gene))
-        return grams[gene]
-
+    fit = _Fit(design, pairs, len(genes), method, n_components)
     apart = _Elsewhere(genes, window)
     score = np.zeros(len(pairs.gene))
     standard = np.full(len(pairs.gene), np.nan)
+    scored = np.flatnonzero(np.diff(fit.bounds))
     null = _NullPool(len(scored), len(pairs.gene), n_permutations, stratum, rng)
     for start in range(0, len(scored), _GENES_PER_BLOCK):
         block = scored[start : start + _GENES_PER_BLOCK]
         y = _standardized(expression, block)
         drawn = rng.choice(scored, min(n_permutations, len(scored)), replace=False)
-        needed = [peaks_of(gene) for gene in (*block, *drawn)]
-        columns = np.unique(np.concatenate(needed))
+        columns = np.unique(np.concatenate([fit.peaks(gene) for gene in (*block, *drawn)]))
         cross = design.cross(columns, y)
         for k, gene in enumerate(block):
-            here = slice(bounds[gene], bounds[gene + 1])
-            own = cross[np.searchsorted(columns, peaks_of(gene)), k]
-            penalty = 0.0
-            if method == "lasso":
-                folds = design.fold_products(peaks_of(gene), y[:, k])
-                score[here], penalty = lasso_coefficients(gram_of(gene), own, folds)
-            elif method == "pls":
-                score[here] = pls_coefficients(gram_of(gene), own, n_components)
-            else:
-                score[here] = own
+            of_gene = {"columns": columns, "cross": cross[:, k], "y": y[:, k]}
+            here = slice(fit.bounds[gene], fit.bounds[gene + 1])
+            score[here], penalty = fit.own(gene, **of_gene)
             others = drawn[apart(gene, drawn)]
-            if not n_permutations or not others.size:
+            if not others.size or not y[:, k].any():
                 continue
-            values = []
-            for other in others:
-                against = cross[np.searchsorted(columns, peaks_of(other)), k]
-                if method == "lasso":
-                    against = lasso_path(gram_of(other), against, np.array([penalty]))[:, 0]
-                elif method == "pls":
-                    against = pls_coefficients(gram_of(other), against, n_components)
-                values.append(against)
-            drawn_scores = np.concatenate(values)
-            # Genes differ in how strongly they follow anything; a lasso has few non-zeros for that.
-            mean, sd = (0.0, 1.0)
-            if method != "lasso":
-                mean, sd = float(drawn_scores.mean()), float(drawn_scores.std())
+            values = np.concatenate([fit.other(other, penalty, **of_gene) for other in others])
+            mean, sd = fit.scale(values)
             if sd > 0:
                 standard[here] = (score[here] - mean) / sd
-                where = np.concatenate([np.arange(bounds[o], bounds[o + 1]) for o in others])
-                null.add((drawn_scores - mean) / sd, where)
+                where = np.concatenate([fit.places(other) for other in others])
+                null.add((values - mean) / sd, where)
     return Scored(score, null.p_values(standard))
+
+
+class _Fit:
+    """Scores of a window, for the gene that it belongs to and for others."""
+
+    def __init__(
+        self, design: Design, pairs: Windows, n_genes: int, method: Method, n_components: int
+    ) -> None:
+        self.design, self.pairs, self.method = design, pairs, method
+        self.n_components = n_components
+        self.bounds = np.searchsorted(pairs.gene, np.arange(n_genes + 1))
+        self.grams: dict[int, NDArray[np.float64]] = {}
+
+    def places(self, gene: int) -> NDArray[np.int64]:
+        """Positions of a gene's pairs."""
+        return np.arange(self.bounds[gene], self.bounds[gene + 1])
+
+    def peaks(self, gene: int) -> NDArray[np.int64]:
+        """Peaks of a gene's window."""
+        return self.pairs.peak[self.bounds[gene] : self.bounds[gene + 1]]
+
+    def gram(self, gene: int) -> NDArray[np.float64]:
+        """Gram matrix of a gene's window, kept: windows serve as null of many genes."""
+        if gene not in self.grams:
+            self.grams[gene] = self.design.gram(self.peaks(gene))
+        return self.grams[gene]
+
+    def own(
+        self,
+        gene: int,
+        columns: NDArray[np.int64],
+        cross: NDArray[np.float64],
+        y: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float64], float]:
+        """Return the scores of a gene's own window, and the penalty of its lasso."""
+        if self.method != "lasso":
+            return self.other(gene, 0.0, columns, cross, y), 0.0
+        folds = self.design.fold_products(self.peaks(gene), y)
+        mine = cross[np.searchsorted(columns, self.peaks(gene))]
+        return lasso_coefficients(self.gram(gene), mine, folds)
+
+    def other(
+        self,
+        gene: int,
+        penalty: float,
+        columns: NDArray[np.int64],
+        cross: NDArray[np.float64],
+        y: NDArray[np.float32],
+    ) -> NDArray[np.float64]:
+        """Return the scores of a window for expression whose cross-products are given."""
+        mine = cross[np.searchsorted(columns, self.peaks(gene))]
+        if self.method == "lasso":
+            return lasso_path(self.gram(gene), mine, np.array([penalty]))[:, 0]
+        if self.method == "pls":
+            return pls_coefficients(self.gram(gene), mine, self.n_components)
+        return mine
+
+    def scale(self, null: NDArray[np.float64]) -> tuple[float, float]:
+        """Return centre and spread of a gene's null scores.
+
+        Genes differ in how strongly they follow anything. A lasso has too few non-zeros for that.
+        """
+        return (0.0, 1.0) if self.method == "lasso" else (float(null.mean()), float(null.std()))
 
 
 class _Elsewhere:

@@ -89,6 +89,7 @@ class Values:
             if not hasattr(self.model, _GETTERS[kind]):
                 msg = f"{where} is a {type(source).__name__}, which has no {_GETTERS[kind]}"
                 raise TypeError(msg)
+            _check_cells(self.model, adata, where)
             return
         matrix = self._find(source) if self.stored else source
         self.matrix = _as_matrix(matrix, adata, where)
@@ -127,12 +128,23 @@ class Values:
             part = part if columns is None else part[:, columns]
             return np.asarray(part.toarray() if sp.issparse(part) else part, dtype=np.float32)
         wanted = {} if columns is None else {_list_name(self.kind): self.names[columns].tolist()}
-        if self.kind == RNA:
-            wanted["library_size"] = TARGET_SUM
         getter = getattr(self.model, _GETTERS[self.kind])
         values = getter(indices=np.arange(rows.start, rows.stop), return_numpy=True, **wanted)
         dense = np.asarray(values, dtype=np.float32)
-        return np.log1p(dense) if self.kind == RNA else dense
+        # Every model gives fractions of a cell's transcripts unless told otherwise.
+        return np.log1p(TARGET_SUM * dense) if self.kind == RNA else dense
+
+
+def _check_cells(model: Any, adata: AnnData, where: str) -> None:
+    """Refuse a model of other cells: its values would be taken for those of ours by position."""
+    held = getattr(model, "adata", None)
+    if held is not None and not held.obs_names.equals(adata.obs_names):
+        msg = (
+            f"{where} is a model of {held.n_obs} cells that are not the {adata.n_obs} of the data "
+            "in the same order; take the cells that it was trained on, or impute the others with "
+            "its getters and pass the result"
+        )
+        raise ValueError(msg)
 
 
 def _list_name(kind: str) -> str:

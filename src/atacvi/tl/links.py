@@ -45,6 +45,7 @@ def link_peaks_to_genes(
     normalize: bool = True,
     metacells: int | str | ArrayLike | None = None,
     use_rep: str | None = None,
+    min_cells: int = 10,
     gc_key: str | None = None,
     n_permutations: int | None = None,
     n_components: int = 3,
@@ -89,6 +90,9 @@ def link_peaks_to_genes(
         group a cell; ``None`` takes single cells, and 500 groups with a model.
     use_rep
         Entry of ``mdata.obsm`` that tells which cells are alike; by default the model's latent.
+    min_cells
+        Leave out peaks and genes with stored values above zero in fewer cells: their correlations
+        hang on single cells. Values that are passed or come from a model are all kept.
     gc_key
         Column of ``var`` of the ATAC with the GC content, to match the null by it.
     n_permutations
@@ -148,7 +152,8 @@ def link_peaks_to_genes(
     accessibility = model if accessibility is None else accessibility
     x = Values(accessibility, mdata[atac], ATAC, "accessibility")
     y = Values(expression, mdata[rna], RNA, "expression")
-    table, pairs, columns = _candidates(mdata, modalities, annotation, genes, window)
+    seen = _seen(x, min_cells), _seen(y, min_cells)
+    table, pairs, columns = _candidates(mdata, modalities, annotation, genes, window, seen)
     groups = _groups(mdata, metacells, use_rep, x, y, rng)
     used = np.unique(pairs.peak)
     matrices = (
@@ -205,6 +210,7 @@ def _candidates(
     annotation: pd.DataFrame | None,
     genes: Sequence[str] | None,
     window: int,
+    seen: tuple[NDArray[np.bool_], NDArray[np.bool_]],
 ) -> tuple[pd.DataFrame, Windows, NDArray[np.int64]]:
     """Return the known genes, the pairs, and the columns of the genes in the RNA."""
     rna, atac = modalities
@@ -226,14 +232,25 @@ def _candidates(
         )
     )
     table = gene_table(source, wanted, what)
+    columns = names.get_indexer(table.index)
     pairs = windows(table, parse_regions(mdata[atac].var), window)
-    if not len(pairs.gene):
+    kept = seen[0][pairs.peak] & seen[1][columns][pairs.gene]
+    if not kept.any():
         msg = (
             f"no peak lies within {window:,} bp of a TSS of {len(table)} genes; are both of the "
             "same genome, and chromosomes named alike?"
+            if not len(kept)
+            else f"of {len(kept)} pairs none has peak and gene in min_cells cells; lower it"
         )
         raise ValueError(msg)
-    return table, pairs, names.get_indexer(table.index)
+    return table, Windows(*(part[kept] for part in pairs)), columns
+
+
+def _seen(values: Values, min_cells: int) -> NDArray[np.bool_]:
+    """Which features are above zero in enough cells; of values that are not stored, all."""
+    if not values.stored or min_cells < 1:
+        return np.ones(values.shape[1], dtype=bool)
+    return np.asarray((values.matrix > 0).sum(axis=0)).ravel() >= min_cells
 
 
 def _groups(

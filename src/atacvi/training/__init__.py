@@ -6,8 +6,7 @@ from atacvi.training.atacdiff_stages import BeginMixture, SelectFromStart
 from atacvi.training.atacdiff_start import (
     fit_latent_prior,
     standardise_latents,
-    start_autoencoder,
-    start_auxiliary,
+    start_from_data,
 )
 from atacvi.training.atacformer_plan import FinetuningPlan, PretrainingPlan, TokenTrainingPlan
 from atacvi.training.atacformer_start import (
@@ -17,6 +16,17 @@ from atacvi.training.atacformer_start import (
     start_atacformer,
 )
 from atacvi.training.corruption import NEGATIVES, TokenCorruption
+from atacvi.training.craft_plan import AlignmentPlan, DecoderPlan
+from atacvi.training.craft_start import (
+    CanonicalDirections,
+    best_logit_scale,
+    canonical_directions,
+    start_alignment,
+    start_decoder,
+    start_embedding_encoder,
+    start_expression_encoder,
+)
+from atacvi.training.craft_views import AlignmentViews, DecoderViews, sparse_rows
 from atacvi.training.denoiser_plan import (
     CellLatents,
     DenoiserPlan,
@@ -25,9 +35,15 @@ from atacvi.training.denoiser_plan import (
     held_out_denoising_loss,
 )
 from atacvi.training.emphasis import emphasis_of
+from atacvi.training.mixture import mixture_of
 from atacvi.training.nonfinite import StopOnNonFinite
 from atacvi.training.plans import MultiViewTrainingPlan, check_plan_kwargs
-from atacvi.training.query import COVARIATE_WEIGHT, LearnNewColumns
+from atacvi.training.query import (
+    BATCH_EMBEDDING,
+    COVARIATE_MEAN,
+    COVARIATE_WEIGHT,
+    LearnNewColumns,
+)
 from atacvi.training.resume import CheckpointEachEpoch, checkpoint_path, read_checkpoint
 from atacvi.training.schedules import ramp, warmup_cosine
 from atacvi.training.selection import SelectBest, TokenCheckpoint
@@ -50,11 +66,18 @@ from atacvi.training.token_views import (
 )
 
 __all__ = [
+    "AlignmentPlan",
+    "AlignmentViews",
+    "BATCH_EMBEDDING",
     "BatchPlan",
     "BeginMixture",
+    "COVARIATE_MEAN",
     "COVARIATE_WEIGHT",
+    "CanonicalDirections",
     "CellLatents",
     "CheckpointEachEpoch",
+    "DecoderPlan",
+    "DecoderViews",
     "DenoiserPlan",
     "FinetuningPlan",
     "FinetuningViews",
@@ -79,21 +102,28 @@ __all__ = [
     "TokenRows",
     "TokenTrainingPlan",
     "balanced_rows",
+    "best_logit_scale",
+    "canonical_directions",
     "check_plan_kwargs",
     "checkpoint_path",
     "emphasis_of",
     "fit_latent_prior",
     "held_out_denoising_loss",
+    "mixture_of",
     "pack",
     "ramp",
     "read_checkpoint",
     "set_pooling_weights",
+    "sparse_rows",
     "spectral_loadings",
     "split_cells",
     "standardise_latents",
+    "start_alignment",
     "start_atacformer",
-    "start_autoencoder",
-    "start_auxiliary",
+    "start_from_data",
+    "start_decoder",
+    "start_embedding_encoder",
+    "start_expression_encoder",
     "thin_cells",
     "token_loader",
     "warmup_cosine",

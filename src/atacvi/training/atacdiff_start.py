@@ -21,8 +21,8 @@ _SHRINKAGE = 100.0
 
 
 @torch.no_grad()
-def start_autoencoder(module: Any, counts: sp.csr_matrix, rng: np.random.Generator) -> None:
-    """Set input statistics, offsets and rows of peaks of both branches.
+def start_from_data(module: Any, counts: sp.csr_matrix, random_state: int) -> None:
+    """Set statistics, the spectral map and the decoders of both branches from training cells.
 
     Parameters
     ----------
@@ -30,57 +30,92 @@ def start_autoencoder(module: Any, counts: sp.csr_matrix, rng: np.random.Generat
         An `ATACDiffModule`.
     counts
         Counts of training cells as the likelihood sees them, shape (cells, peaks).
-    rng
-        Generator.
+    random_state
+        Seed.
     """
-    depth = np.asarray(counts.sum(1)).ravel()
+    depth = np.asarray(counts.sum(1)).ravel().astype(np.float64)
     counts, depth = counts[depth > 0], depth[depth > 0]
     total = np.asarray(counts.sum(0)).ravel().astype(np.float64)
-    n_open = np.asarray((counts > 0).sum(0)).ravel()
-    idf = np.log1p(len(depth) / (1.0 + n_open))
     module.atac_median_depth.fill_(float(np.median(depth)))
     logged = np.log(depth)
     module.depth_statistics.copy_(torch.tensor([logged.mean(), max(logged.std(), 1e-3)]))
     # Half a count for each peak keeps the offset of an unseen peak finite.
-    offset = torch.as_tensor(np.log((total + 0.5) / (total.sum() + 0.5 * len(total))))
-    module.autoencoder.head.offset.copy_(offset)
-    module.auxiliary_decoder.offset.copy_(offset)
-    if len(depth) > _MAX_CELLS_EMBEDDING:
-        counts = counts[np.sort(rng.choice(len(depth), _MAX_CELLS_EMBEDDING, replace=False))]
+    offset = np.log((total + 0.5) / (total.sum() + 0.5 * len(total)))
+    for head in (module.autoencoder.head, module.auxiliary_decoder):
+        head.offset.copy_(torch.as_tensor(offset))
+    if module.auxiliary_encoder.spectral is None:
+        _start_tables(module, counts, random_state)
+    else:
+        _start_spectral(module, counts, depth, random_state)
+
+
+def _start_tables(module: Any, counts: sp.csr_matrix, random_state: int) -> None:
+    """Set the rows of peaks of encoders that see open peaks."""
+    rng = np.random.default_rng(random_state)
+    n_open = np.asarray((counts > 0).sum(0)).ravel()
+    idf = np.log1p(counts.shape[0] / (1.0 + n_open))
+    if counts.shape[0] > _MAX_CELLS_EMBEDDING:
+        cells = np.sort(rng.choice(counts.shape[0], _MAX_CELLS_EMBEDDING, replace=False))
+        counts = counts[cells]
     table = spectral_peak_embeddings(counts, idf, module.autoencoder.table.shape[1], rng)
     for branch in (module.autoencoder, module.auxiliary_encoder):
         branch.encoder.set_statistics(torch.as_tensor(idf))
         branch.table.copy_(torch.as_tensor(table))
 
 
-@torch.no_grad()
-def start_auxiliary(module: Any, counts: sp.csr_matrix, random_state: int) -> None:
-    """Set the spectral map of z, and the loadings of the auxiliary decoder to go with it.
+def _start_spectral(
+    module: Any, counts: sp.csr_matrix, depth: np.ndarray, random_state: int
+) -> None:
+    """Set the spectral map, and decoders that go with it.
 
-    A loading is the first Newton step from zero: the covariance of the peak's counts with z over
-    the expected counts, shrunk by a prior.
+    The loading of a peak on a component is the first Newton step from zero: the covariance of its
+    counts with the component over the expected counts, shrunk by a prior, and by the share of the
+    component that is noise.
     """
-    encoder, decoder = module.auxiliary_encoder, module.auxiliary_decoder
-    if encoder.spectral is None:
-        return
-    n_comps = min(module.n_latent, counts.shape[0] - 3, counts.shape[1] - 1)
+    spectral = module.auxiliary_encoder.spectral
+    n_comps = min(spectral.table.shape[1], counts.shape[0] - 3, counts.shape[1] - 1)
     fit = fit_spectral(counts, n_comps, random_state=random_state)
-    encoder.spectral.set_map(*(torch.as_tensor(part) for part in fit[1:4]))
-    z = map_spectral(counts, fit).astype(np.float64)
-    depth = np.asarray(counts.sum(1)).ravel().astype(np.float64)
+    input_scale = np.sqrt(np.maximum(fit.eigenvalues, 0.0) / fit.eigenvalues[0])
+    parts = (fit.table, fit.degree_weights, fit.idf, fit.scale, input_scale)
+    spectral.set_map(*(torch.as_tensor(part) for part in parts))
+    components = map_spectral(counts, fit, scaled=False).astype(np.float64)
     total = np.asarray(counts.sum(0)).ravel().astype(np.float64)
-    centre = (depth @ z) / depth.sum()
-    z -= centre
-    variance = (depth @ z**2) / depth.sum()
-    known = variance > 1e-12
-    covariance = counts.T @ z[:, known]
-    loadings = covariance / ((total[:, None] + _SHRINKAGE) * variance[known])
-    start = np.zeros((counts.shape[1], module.n_latent))
-    start[:, np.flatnonzero(known)] = loadings
+    centre = (depth @ components) / depth.sum()
+    components -= centre
+    variance = ((depth @ components**2) / depth.sum()).clip(min=1e-12)
+    signal = np.clip(1.0 - fit.noise_eigenvalue / np.maximum(fit.eigenvalues, 1e-12), 0.0, 1.0)
+    covariance = counts.T @ components
+    loadings = covariance / (total[:, None] + _SHRINKAGE) * (signal / variance)
+    offset = module.autoencoder.head.offset.detach().cpu().numpy()
+    _start_autoencoder_head(module.autoencoder, loadings, offset, centre)
+    _start_auxiliary_decoder(module.auxiliary_decoder, loadings, offset, centre, fit.scale)
+
+
+def _start_autoencoder_head(
+    autoencoder: Any, loadings: np.ndarray, offset: np.ndarray, centre: np.ndarray
+) -> None:
+    """Let latents, which start as the components, have these loadings."""
+    table, linear = autoencoder.table, autoencoder.head.loadings.weight
+    n = min(loadings.shape[1], table.shape[1], linear.shape[1])
+    table.zero_()
+    table[:, :n].copy_(torch.as_tensor(loadings[:, :n]))
+    # Columns without a start are free directions for the correction, small at random.
+    free = table[:, n:]
+    free.copy_(0.01 * torch.randn(free.shape, generator=torch.Generator().manual_seed(0)))
+    torch.nn.init.eye_(linear)
+    autoencoder.head.offset.copy_(torch.as_tensor(offset - loadings[:, :n] @ centre[:n]))
+
+
+def _start_auxiliary_decoder(
+    decoder: Any, loadings: np.ndarray, offset: np.ndarray, centre: np.ndarray, scale: np.ndarray
+) -> None:
+    """Let z, which starts as the components times their scale, have the same effect."""
+    n = min(len(centre), decoder.loadings.shape[1])
+    known = np.flatnonzero(scale[:n] > 0)
+    start = np.zeros((len(offset), decoder.loadings.shape[1]))
+    start[:, known] = loadings[:, known] / scale[known]
     decoder.loadings.copy_(torch.as_tensor(start))
-    full = np.zeros(module.n_latent)
-    full[: len(centre)] = centre
-    decoder.offset.sub_(torch.as_tensor(start @ full, dtype=decoder.offset.dtype))
+    decoder.offset.copy_(torch.as_tensor(offset - loadings[:, known] @ centre[known]))
 
 
 @torch.no_grad()
@@ -142,6 +177,8 @@ def _fit_mixture(
     from sklearn.mixture import GaussianMixture
 
     n, width = values.shape
+    if n == 1:  # no covariance: the cell stands for itself
+        return np.ones(1), values, np.zeros((1, width, width))
     # Dimensions differ in scale by orders of magnitude; EM and its floor need one scale.
     centre, scale = values.mean(0), values.std(0).clip(min=1e-6)
     scaled = (values - centre) / scale

@@ -189,7 +189,7 @@ class PretrainingPlan(TokenTrainingPlan):
         terms: list[Tensor] = []
         n_cells = 0
         if "corrupted" in batch:
-            corrupted: PackedTokens = batch["corrupted"]
+            corrupted = batch["corrupted"]
             n_cells = corrupted.n_cells
             loss = self.module.rtd_loss(corrupted, batch["replaced"])
             terms.append(self.replaced_weight * loss)

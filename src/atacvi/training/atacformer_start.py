@@ -19,9 +19,10 @@ _LENGTH_QUANTILE = 0.98
 # a short loading to the common length hardly differs between regions.
 _COMMON_LENGTH = 4.0
 _MIN_FREQUENCY = 1e-12
-# How much of the cell's mean the attention of each layer adds to a token, and the size of queries
-# and keys: small, so that it starts as a plain mean.
-_CONTEXT_SHARE = 0.5
+# Share of the cell's mean that each layer adds to a token at the start. More speeds the learning of
+# replaced tokens up, less leaves the embedding of cells nearer to the spectral one.
+_CONTEXT_SHARE = 0.25
+# Size of queries and keys: small, so that attention starts as nearly a plain mean.
 _QUERY_SCALE = 0.5
 
 
@@ -158,8 +159,8 @@ def start_atacformer(module: AtacformerModule, tokens: sp.csr_matrix, seed: int 
     table[: len(active)] = torch.as_tensor(rows).to(table)
     layer: Any
     for layer in module.encoder.layers:
-        # attention starts as the mean of the cell, of which a share is added to each token; the mean
-        # over the tokens stays what it was, up to scale
+        # attention starts as nearly the mean of the cell, of which a share is added to each token: the
+        # mean over the tokens stays what it was, up to scale, and context is there to learn from
         projection = layer.self_attn.in_proj_weight
         torch.nn.init.normal_(projection[: 2 * width], std=_QUERY_SCALE * width**-0.5)
         torch.nn.init.eye_(projection[2 * width :])

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from atacvi.priors import (
-    MixtureFit,
-    fit_mixture,
-    moments_by_label,
-    split_to_number,
-    warn_on_collapse,
-)
+from atacvi.priors import warn_on_collapse
 from atacvi.training.emphasis import emphasis_of
+from atacvi.training.mixture import mixture_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +22,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MONITOR = "elbo_validation"
-# Leiden resolution that chooses the number of components. At 1, usual for a picture, large types
-# fall into several components, on which cells then agree with known types less well.
-_RESOLUTION = 0.3
+
+# What a resumed run needs to know
+_STATE = (
+    *("borders", "n_clusters", "best", "best_state", "waited", "cuts"),
+    *("kl_weight", "best_kl_weight", "kl_settled", "before_trial"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,10 @@ class StageSchedule:
         Cuts of the learning rate in a stage before it ends.
     lr_factor
         What a cut multiplies the learning rate by.
+    kl_limit
+        Largest weight of the KL term that the warm-up tries; ``None`` leaves the plan's.
+    kl_gain
+        Share by which a larger weight must improve the held-out ELBO to be kept.
     """
 
     mixture_start: int | None
@@ -66,15 +68,21 @@ class StageSchedule:
     min_delta: float = 0.0
     lr_cuts: int = 0
     lr_factor: float = 0.25
+    kl_limit: float | None = None
+    kl_gain: float = 0.0
 
 
 class MultiViewStages(Callback):
     """Move the module through its stages; keep its best weights and stop on the held-out ELBO.
 
-    On a plateau the learning rate is cut and training goes on from the best weights. After the
-    last cut, a plateau in the warm-up begins the mixture, which starts one cut down, and a plateau
-    after that ends the training. The best weights of a stage are put back at its end, so that
-    neither the mixture nor the user gets what overfitting left.
+    On a plateau of the warm-up the weight of the KL term is doubled for as long as that clearly
+    helps the ELBO of the held-out cells, in which it weighs one: where few or shallow cells make
+    the network fit noise, fewer latent directions stay in use. Without a clear gain the weight
+    goes back, since weak directions may be rare types. On further plateaus the learning rate is cut.
+    Training always goes on from the best weights. After the last cut, a plateau in the warm-up
+    begins the mixture, which starts one cut down, and a plateau after that ends the training. The
+    best weights of a stage are put back at its end, so that neither the mixture nor the user gets
+    what overfitting left.
 
     Parameters
     ----------
@@ -114,12 +122,15 @@ class MultiViewStages(Callback):
         self.best = float("inf")
         self.best_state: dict[str, torch.Tensor] | None = None
         self.waited, self.cuts = 0, 0
+        self.kl_weight: float | None = None  # that of the plan, until another one is tried
+        self.best_kl_weight: float | None = None
+        self.kl_settled = False
+        self.before_trial = float("inf")
 
     # Lightning stores this with a checkpoint, and gives it back when training resumes.
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to know."""
-        keys = ("borders", "best", "best_state", "waited", "cuts", "n_clusters")
-        return {key: getattr(self, key) for key in keys}
+        return {key: getattr(self, key) for key in _STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of a stopped run."""
@@ -129,10 +140,15 @@ class MultiViewStages(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the stages that are due."""
         epoch, schedule = trainer.current_epoch, self.schedule
-        module = pl_module.module
+        plan: Any = pl_module
+        module = plan.module
+        if schedule.kl_limit is not None:
+            if self.kl_weight is None:
+                self.kl_weight = plan.max_kl_weight
+            plan.max_kl_weight = self.kl_weight
         if not module.mixture_active and schedule.mixture_start is not None:
             if epoch >= schedule.mixture_start or self._stage_is_over():
-                self._begin_mixture(trainer, module, epoch)
+                self._begin_mixture(trainer, plan, epoch)
         if schedule.cycle_start is not None and epoch >= schedule.cycle_start:
             self.borders.setdefault("cycle", epoch)
             progress = (epoch - self.borders["cycle"] + 1) / max(1, schedule.cycle_ramp)
@@ -143,9 +159,13 @@ class MultiViewStages(Callback):
         """Name of the stage that runs."""
         return "mixture" if "mixture" in self.borders else "warm-up"
 
-    def _begin_mixture(self, trainer: Trainer, module: Any, epoch: int) -> None:
+    def _begin_mixture(self, trainer: Trainer, plan: Any, epoch: int) -> None:
+        module = plan.module
         self._put_best_back(module)
-        fit = self._fit()
+        if self.best_kl_weight is not None:
+            plan.max_kl_weight = self.kl_weight = self.best_kl_weight
+        labels = None if self.labels is None else self.labels()
+        fit = mixture_of(*self.get_latent(), labels, self.n_clusters, self.random_state)
         if len(fit.weights) != module.n_clusters:
             module.resize_mixture(len(fit.weights))
         module.prior.initialize(fit.means, fit.variances, fit.weights)
@@ -159,35 +179,6 @@ class MultiViewStages(Callback):
         if self.schedule.lr_cuts:
             self._cut_learning_rate(trainer)
 
-    def _fit(self) -> MixtureFit:
-        """Fit the mixture to the posteriors of the training cells.
-
-        Cells are grouped by their means; a component must then hold the posteriors, not the means
-        alone: its variance is that of the means plus the mean of the variances. Without the second
-        part the mixture would be far too narrow where posteriors are wide.
-        """
-        mean, variance = self.get_latent()
-        if self.labels is not None:
-            labels = self.labels()
-        else:
-            method: Literal["leiden", "gmm"] = "leiden" if self.n_clusters is None else "gmm"
-            # A fit on a part of the cells labels all of them.
-            weighted = mean @ emphasis_of(mean)
-            fitted = fit_mixture(
-                weighted,
-                method,
-                self.n_clusters,
-                resolution=_RESOLUTION,
-                random_state=self.random_state,
-            )
-            labels = fitted.labels
-            if self.n_clusters is not None:
-                labels = split_to_number(weighted, labels, self.n_clusters, self.random_state)
-        known = labels >= 0
-        fit = moments_by_label(mean[known], labels[known])
-        spread = moments_by_label(variance[known], labels[known]).means
-        return fit._replace(variances=fit.variances + spread)
-
     def _forget_best(self) -> None:
         self.best, self.best_state, self.waited, self.cuts = float("inf"), None, 0, 0
 
@@ -200,6 +191,26 @@ class MultiViewStages(Callback):
         waited = patience is not None and self.waited >= patience
         return waited and self.cuts >= self.schedule.lr_cuts
 
+    def _try_kl_weight(self, plan: Any) -> bool:
+        """Double the KL weight if the last one tried was for the better, else settle for the best.
+
+        Returns whether a new weight is on trial.
+        """
+        limit, current = self.schedule.kl_limit, self.kl_weight
+        if limit is None or current is None or self.kl_settled or plan.module.mixture_active:
+            return False
+        if current == self.best_kl_weight and current < limit:
+            self.kl_weight = min(limit, 2 * current)
+            self.before_trial = self.best
+            self.best -= self.schedule.kl_gain * abs(self.best)  # the next best must be below
+        else:
+            if current != self.best_kl_weight:
+                self.best = self.before_trial
+            self.kl_settled = True
+            self.kl_weight = current if self.best_kl_weight is None else self.best_kl_weight
+        plan.max_kl_weight = self.kl_weight
+        return not self.kl_settled
+
     def _cut_learning_rate(self, trainer: Trainer) -> None:
         self.waited, self.cuts = 0, self.cuts + 1
         for optimizer in trainer.optimizers:
@@ -207,14 +218,14 @@ class MultiViewStages(Callback):
                 group["lr"] *= self.schedule.lr_factor
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note improvements, and stop where there are none."""
+        """Note improvements; where there are none, change a weight or rate, or end the stage."""
         if trainer.sanity_checking or _MONITOR not in trainer.callback_metrics:
             return
         value = float(trainer.callback_metrics[_MONITOR])
         if not np.isfinite(value):
             return
         if value < self.best - self.schedule.min_delta:
-            self.best, self.waited = value, 0
+            self.best, self.waited, self.best_kl_weight = value, 0, self.kl_weight
             if self.restore_best:
                 state = pl_module.module.state_dict()
                 self.best_state = {k: v.detach().clone() for k, v in state.items()}
@@ -223,7 +234,11 @@ class MultiViewStages(Callback):
         schedule, module = self.schedule, pl_module.module
         if schedule.patience is None or self.waited < schedule.patience:
             return
-        if self.cuts < schedule.lr_cuts:
+        if self._try_kl_weight(pl_module):
+            logger.info("The KL term is tried with weight %g.", self.kl_weight)
+            self._put_best_back(module)
+            self.waited = 0
+        elif self.cuts < schedule.lr_cuts:
             self._put_best_back(module)
             self._cut_learning_rate(trainer)
         elif module.mixture_active or schedule.mixture_start is None:

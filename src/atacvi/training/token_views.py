@@ -94,6 +94,15 @@ def thin_cells(
     return ids[kept], np.concatenate([[0], np.cumsum(n_kept)]).astype(np.int64)
 
 
+def take_cells(
+    ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return packed tokens of some of the cells, given by their places."""
+    parts = [ids[offsets[row] : offsets[row + 1]] for row in rows]
+    starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+    return np.concatenate(parts), starts
+
+
 class PretrainingViews:
     """Views of a minibatch for pretraining, seeded by its plan.
 
@@ -105,6 +114,8 @@ class PretrainingViews:
         Replaces tokens; ``None`` leaves that view out.
     split
         Whether to split each cell into two parts.
+    replaced_share
+        Share of a minibatch's cells, drawn anew each time, in which tokens are replaced.
     seed
         Seed.
     """
@@ -115,18 +126,25 @@ class PretrainingViews:
         corruption: TokenCorruption | None,
         *,
         split: bool,
+        replaced_share: float = 1.0,
         seed: int,
     ) -> None:
         self.rows, self.corruption, self.split, self.seed = rows, corruption, split, seed
+        self.replaced_share = replaced_share
 
     def __call__(self, plan: BatchPlan, ids: np.ndarray, offsets: np.ndarray) -> dict[str, Any]:
         """Return the views ``first``, ``second``, ``corrupted`` and ``replaced``."""
         rng = np.random.default_rng([self.seed, plan.epoch, plan.number, 2])
         views: dict[str, Any] = {}
         if self.corruption is not None:
-            held = self.rows.gather_all(plan.cells)
-            corrupted, replaced = self.corruption(ids, offsets, *held, rng)
-            views["corrupted"] = pack(corrupted, offsets)
+            chosen, clean, starts = plan.cells, ids, offsets
+            if self.replaced_share < 1:
+                n_chosen = max(1, round(self.replaced_share * len(plan.cells)))
+                rows = np.sort(rng.permutation(len(plan.cells))[:n_chosen])
+                chosen, (clean, starts) = plan.cells[rows], take_cells(ids, offsets, rows)
+            held = self.rows.gather_all(chosen)
+            corrupted, replaced = self.corruption(clean, starts, *held, rng)
+            views["corrupted"] = pack(corrupted, starts)
             views["replaced"] = torch.as_tensor(replaced)
         if self.split:
             first, second = split_cells(ids, offsets, rng)

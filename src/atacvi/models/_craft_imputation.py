@@ -1,0 +1,385 @@
+"""Expression of genes from accessibility: decoder, retrieval of paired cells, ridge regression."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+
+from atacvi._constants import X_KEY
+from atacvi.data._messages import examples, suggestion
+from atacvi.models._craft_latent import _positions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+logger = logging.getLogger(__name__)
+
+Method = Literal["decoder", "retrieval", "ridge"]
+Target = Literal["log1p", "counts"]
+
+#: Counts to which a cell is scaled before the logarithm
+TARGET_SUM = 1e4
+_BLOCK = 256
+_RIDGES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
+_RETRIEVAL_SCALES = (1.0, 2.0, 4.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0)
+# Cells on which a choice is made
+_N_CHOICE = 1_000
+
+
+class CrossModalImputationMixin:
+    """`impute_rna` and `get_normalized_expression`."""
+
+    module: Any
+    adata: Any
+    adata_manager: Any
+    ridge_: dict[str, np.ndarray] | None
+    retrieval_scale_: float | None
+
+    def impute_rna(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        *,
+        method: Method = "decoder",
+        target: Target = "log1p",
+        gene_list: Sequence[str] | None = None,
+        library_size: float | Literal["latent"] = "latent",
+        k: int | None = None,
+        fill_value: float | None = None,
+        max_tokens: int | None = 2048,
+        seed: int = 0,
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Return the expression of genes, imputed from accessibility alone.
+
+        RNA that `adata` may hold is not looked at. A cell without any region that the model embeds
+        gets what the encoder makes of an unknown region, near the average profile.
+
+        Parameters
+        ----------
+        adata
+            Peaks or tokens, or a MuData with them; ``None`` takes the data of the setup.
+        indices
+            Positions of cells; all when ``None``.
+        method
+            ``"decoder"``, the negative binomial decoder; ``"retrieval"``, the mean of the paired
+            cells of the setup whose RNA lies nearest, weighted by similarity (the cell itself left
+            out); ``"ridge"``, linear regression on the embedding.
+        target
+            ``"log1p"``, the logarithm of one plus the counts scaled to 10,000 a cell, or
+            ``"counts"``, expected counts.
+        gene_list
+            Genes to return; all when ``None``.
+        library_size
+            Total of the expected counts: a number, or ``"latent"``, which is predicted from the
+            accessibility. Only for ``target="counts"``.
+        k
+            Cells that are retrieved; ``None`` weighs all. Only for ``method="retrieval"``.
+        fill_value
+            Value for genes of `gene_list` that the model does not know; ``None`` refuses them.
+        max_tokens, seed
+            Context of the regions, as in `get_latent_representation`.
+        batch_size
+            Cells decoded at once. Results do not depend on it.
+        return_numpy
+            Return an array without names.
+
+        Returns
+        -------
+        float32 of shape (cells, genes).
+
+        Raises
+        ------
+        KeyError
+            If a gene is unknown and there is no `fill_value`.
+        RuntimeError
+            If the imputation was not trained.
+        ValueError
+            If an argument is unknown or out of range, no cell holds a known region, or retrieval
+            is asked of a model without data.
+        """
+        self._require_training()  # type: ignore[attr-defined]
+        _check_choice("method", method, ("decoder", "retrieval", "ridge"))
+        _check_choice("target", target, ("log1p", "counts"))
+        if isinstance(library_size, str):
+            _check_choice("library_size", library_size, ("latent",))
+        elif not library_size > 0:
+            msg = f"library_size={library_size}; give a positive number or 'latent'."
+            raise ValueError(msg)
+        if k is not None and k < 1:
+            msg = f"k={k}; at least one cell is retrieved."
+            raise ValueError(msg)
+        self._require_imputation(method)
+        columns = self._gene_columns(gene_list, fill_value)
+        known = columns[columns >= 0]
+        tokens = self._tokens(adata)  # type: ignore[attr-defined]
+        cells = _positions(indices, tokens.shape[0])
+        n_tokens = np.diff(tokens.indptr)[cells]
+        if len(n_tokens) and not n_tokens.all():
+            logger.warning(
+                "%d of %d cells hold no region that the model embeds; their expression is about "
+                "the average.",
+                int((n_tokens == 0).sum()),
+                len(n_tokens),
+            )
+        encoded = self._encoded_atac(tokens, cells, max_tokens=max_tokens, seed=seed)  # type: ignore[attr-defined]
+        vectors = self._projected("atac", encoded, centre=True)  # type: ignore[attr-defined]
+        own = cells if adata is None else None
+        values = np.full((len(cells), len(columns)), fill_value or 0.0, dtype=np.float32)
+        found = np.empty((len(cells), len(known)), dtype=np.float32)
+        for here, shares in self._shares(method, vectors, own, k, known, target, batch_size):
+            if target == "counts":
+                library = self._library(vectors[here], n_tokens[here], library_size)
+                shares = shares * library
+            found[here] = shares
+        values[:, columns >= 0] = found
+        if return_numpy:
+            return values
+        names = self.gene_names if gene_list is None else np.asarray(list(gene_list), dtype=object)  # type: ignore[attr-defined]
+        data = self.adata if adata is None else self._modality(adata, "atac")  # type: ignore[attr-defined]
+        return pd.DataFrame(values, index=data.obs_names[cells], columns=names)
+
+    def get_normalized_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | None = None,
+        gene_list: Sequence[str] | None = None,
+        library_size: float | Literal["latent"] = 1,
+        from_modality: Literal["atac"] = "atac",
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+        **kwargs: Any,
+    ) -> pd.DataFrame | np.ndarray:
+        """Return expected expression; as in MultiViewModel, but from accessibility alone.
+
+        Parameters
+        ----------
+        adata, indices, gene_list, batch_size, return_numpy
+            As in `impute_rna`.
+        library_size
+            Counts to which a cell's expression sums, or ``"latent"``.
+        from_modality
+            ``"atac"``, the only one.
+        **kwargs
+            Further arguments of `impute_rna`.
+
+        Returns
+        -------
+        Shape (cells, genes).
+
+        Raises
+        ------
+        KeyError, RuntimeError, ValueError
+            As in `impute_rna`; and if another modality is asked for.
+        """
+        _check_choice("from_modality", from_modality, ("atac",))
+        return self.impute_rna(
+            adata,
+            indices,
+            target="counts",
+            gene_list=gene_list,
+            library_size=library_size,
+            batch_size=batch_size,
+            return_numpy=return_numpy,
+            **kwargs,
+        )
+
+    # ---- pieces ---------------------------------------------------------------------------
+
+    def _shares(
+        self,
+        method: str,
+        vectors: np.ndarray,
+        own: np.ndarray | None,
+        k: int | None,
+        genes: np.ndarray,
+        target: str,
+        batch_size: int | None,
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield log1p values, or shares of the counts, of the genes for blocks of cells."""
+        size = batch_size or _BLOCK
+        reference = self._reference(genes, target) if method == "retrieval" else None
+        for start in range(0, len(vectors), size):
+            here = slice(start, start + size)
+            if method == "decoder":
+                values = self._decoded(vectors[here])[:, genes]
+                yield here, np.log1p(TARGET_SUM * values) if target == "log1p" else values
+            elif method == "ridge":
+                logged = _apply_ridge(self.ridge_, vectors[here])  # type: ignore[arg-type]
+                if target == "log1p":
+                    yield here, logged[:, genes]
+                else:
+                    raw = np.expm1(logged)
+                    total = np.maximum(raw.sum(axis=1, keepdims=True), 1e-12)
+                    yield here, raw[:, genes] / total
+            else:
+                assert reference is not None
+                rna, profiles, cells = reference
+                weights = self._weights(vectors[here], rna, k, None if own is None else own[here], cells)
+                yield here, np.asarray(profiles.T @ weights.T).T
+
+    def _decoded(self, vectors: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            cells = torch.as_tensor(vectors, device=self.module.device)
+            return self.module.decoder.log_shares(cells).exp().cpu().numpy()
+
+    def _library(self, vectors: np.ndarray, n_tokens: np.ndarray, library_size: Any) -> Any:
+        if library_size != "latent":
+            return float(library_size)
+        device = self.module.device
+        with torch.inference_mode():
+            cells = torch.as_tensor(vectors, device=device)
+            counted = torch.as_tensor(n_tokens.astype(np.float32), device=device)
+            return self.module.decoder.log_library(cells, counted).exp().cpu().numpy()
+
+    def _reference(
+        self, genes: np.ndarray, target: str
+    ) -> tuple[np.ndarray, sp.csr_matrix, np.ndarray]:
+        """Return RNA vectors, profiles and positions of the cells of the setup that have RNA."""
+        self._require_data()  # type: ignore[attr-defined]
+        rna, has_rna = self._rna_vectors(None, None)  # type: ignore[attr-defined]
+        cells = np.flatnonzero(has_rna)
+        counts = sp.csr_matrix(self.adata_manager.get_from_registry(X_KEY))[cells]
+        profiles = log_profiles(counts) if target == "log1p" else cell_shares(counts)
+        return rna[cells], sp.csr_matrix(profiles[:, genes]), cells
+
+    def _weights(
+        self,
+        query: np.ndarray,
+        reference: np.ndarray,
+        k: int | None,
+        own: np.ndarray | None,
+        cells: np.ndarray,
+    ) -> np.ndarray:
+        """Return the weight of each reference cell for each query cell; rows sum to one."""
+        scores = float(self.retrieval_scale_ or 1.0) * (query @ reference.T)
+        if own is not None:
+            scores[own[:, None] == cells] = -np.inf
+        if k is not None and k < scores.shape[1]:
+            least = np.partition(scores, -k, axis=1)[:, [-k]]
+            scores = np.where(scores >= least, scores, -np.inf)
+        return _softmax(scores)
+
+    def _gene_columns(
+        self, gene_list: Sequence[str] | None, fill_value: float | None
+    ) -> np.ndarray:
+        """Return the column of each gene, -1 for one that is unknown and may be filled in."""
+        known: list[str] = [str(name) for name in self.gene_names]  # type: ignore[attr-defined]
+        if gene_list is None:
+            return np.arange(len(known))
+        if isinstance(gene_list, str):
+            msg = f"gene_list is the string {gene_list!r}; give a list: [{gene_list!r}]."
+            raise TypeError(msg)
+        columns = pd.Index(known).get_indexer(list(gene_list))
+        missing = [name for name, column in zip(gene_list, columns, strict=True) if column < 0]
+        if missing and fill_value is None:
+            msg = (
+                f"gene_list holds {len(missing)} gene(s) that the model does not know: "
+                f"{examples(missing)}{suggestion(str(missing[0]), known)}. Its {len(known)} genes "
+                f"look like {known[0]!r}; give fill_value to fill unknown ones in"
+            )
+            raise KeyError(msg)
+        return columns
+
+    def _require_imputation(self, method: str) -> None:
+        if not getattr(self, "decoder_is_trained_", False):
+            msg = "The imputation is not trained. Call train(stages=['imputation'])."
+            raise RuntimeError(msg)
+        if method == "retrieval":
+            self._require_data()  # type: ignore[attr-defined]
+
+
+# ---- functions of arrays ------------------------------------------------------------------
+
+
+def cell_shares(counts: sp.csr_matrix) -> sp.csr_matrix:
+    """Return each count's share of its cell's total."""
+    depth = np.maximum(np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(), 1.0)
+    return sp.csr_matrix(sp.diags(1.0 / depth) @ counts)
+
+
+def log_profiles(counts: sp.csr_matrix) -> sp.csr_matrix:
+    """Return log(1 + 10,000 share)."""
+    profiles = cell_shares(counts)
+    profiles.data = np.log1p(TARGET_SUM * profiles.data)
+    return profiles
+
+
+def fit_ridge(
+    vectors: np.ndarray, counts: sp.csr_matrix, training: np.ndarray, held_out: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the ridge regression of log profiles on vectors, its penalty chosen on held-out cells."""
+    profiles = log_profiles(counts)
+    y = profiles[training]
+    centre, mean = vectors[training].mean(axis=0), np.asarray(y.mean(axis=0)).ravel()
+    x = (vectors[training] - centre).astype(np.float64)
+    # the mean of x is zero: that of the profiles need not be taken off
+    cross, square = np.asarray(y.T @ x).T, x.T @ x
+    unit = np.trace(square) / len(square)
+    chosen = held_out[:_N_CHOICE] if len(held_out) else training[:_N_CHOICE]
+    truth = profiles[chosen]
+    best: tuple[float, np.ndarray] | None = None
+    for ridge in _RIDGES:
+        weights = np.linalg.solve(square + ridge * unit * np.eye(len(square)), cross)
+        fitted = (vectors[chosen] - centre) @ weights + mean
+        # sum of squares up to that of the truth, which does not depend on the penalty
+        loss = float((fitted**2).sum() - 2 * truth.multiply(fitted).sum())
+        if best is None or loss < best[0]:
+            best = (loss, weights)
+    assert best is not None
+    return {
+        "centre": centre.astype(np.float32),
+        "mean": mean.astype(np.float32),
+        "weights": best[1].astype(np.float32),
+    }
+
+
+def _apply_ridge(ridge: dict[str, np.ndarray], vectors: np.ndarray) -> np.ndarray:
+    fitted = (vectors - ridge["centre"]) @ ridge["weights"] + ridge["mean"]
+    return np.maximum(fitted, 0.0)
+
+
+def fit_retrieval_scale(
+    rna: np.ndarray,
+    atac: np.ndarray,
+    counts: sp.csr_matrix,
+    training: np.ndarray,
+    held_out: np.ndarray,
+    log_scale: float,
+) -> float:
+    """Return the inverse temperature with which held-out profiles are retrieved best.
+
+    The contrast's own temperature tells a cell from all others; a profile is estimated best as the
+    mean over more of its neighbours. Without held-out cells the contrast's is taken.
+    """
+    if not len(held_out):
+        return float(np.exp(log_scale))
+    profiles = log_profiles(counts)
+    chosen = held_out[:_N_CHOICE]
+    truth, reference = profiles[chosen], profiles[training]
+    similarity = atac[chosen] @ rna[training].T
+    losses = []
+    for scale in _RETRIEVAL_SCALES:
+        fitted = np.asarray(reference.T @ _softmax(scale * similarity).T).T
+        losses.append(float((fitted**2).sum() - 2 * truth.multiply(fitted).sum()))
+    return _RETRIEVAL_SCALES[int(np.argmin(losses))]
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        msg = f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, known))}."
+        raise ValueError(msg)

@@ -1,0 +1,296 @@
+"""Embeddings of both modalities in the shared space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from atacvi._constants import X_KEY
+from atacvi.models._atacformer_exchange import ExchangeMixin
+from atacvi.models._atacformer_latent import CellEmbeddingMixin
+from atacvi.models._atacformer_setup import TOKENS_KEY
+from atacvi.models._craft_setup import (
+    RNA_EMBEDDING_KEY,
+    counts_of_query,
+    read_pairs,
+    rna_embedding,
+)
+from atacvi.training import sparse_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from atacvi.models._craft_setup import Pairs
+    from atacvi.modules import AtacformerModule, CRAFTModule
+    from atacvi.regions import Universe
+
+Modality = Literal["rna", "atac", "joint"]
+_MODALITIES = ("rna", "atac", "joint")
+_BATCH_SIZE = 512
+
+
+class AccessibilitySide(CellEmbeddingMixin, ExchangeMixin):
+    """The encoder of accessibility with the methods of AtacformerModel that it needs here.
+
+    Parameters
+    ----------
+    module
+        Encoder of tokens.
+    universe
+        Its regions.
+    registry
+        Registry of the setup.
+    """
+
+    def __init__(
+        self, module: AtacformerModule, universe: Universe, registry: dict[str, Any]
+    ) -> None:
+        self.module, self.universe, self.registry_ = module, universe, registry
+        self.adata = self.adata_manager = None
+        self.is_trained_ = True
+        self.started_ = False
+        self.latent_centre_ = None
+
+
+class SharedSpaceMixin:
+    """`get_latent_representation`, and what it is made of."""
+
+    module: CRAFTModule
+    adata: Any
+    adata_manager: Any
+    registry_: dict[str, Any]
+    is_trained_: bool
+    atac_side: AccessibilitySide
+
+    def get_latent_representation(
+        self,
+        adata: MuData | AnnData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        modality: Modality = "joint",
+        *,
+        centre: bool = True,
+        max_tokens: int | None = 2048,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Return unit vectors of cells in the space that both modalities share.
+
+        Parameters
+        ----------
+        adata
+            MuData, or AnnData of the one modality asked for: peaks or tokens, or counts of genes.
+            ``None`` takes the data of the setup. Nothing is written to it.
+        indices
+            Positions of the cells to use; ``None`` takes all.
+        modality
+            ``"rna"``, ``"atac"``, or ``"joint"``, the direction between both. A cell that lacks a
+            modality gets the vector of the other as its joint one.
+        centre
+            Subtract the mean vector that the modality has over the training cells, which closes the
+            gap between the modalities.
+        max_tokens, seed
+            Context of the regions, and seed with which longer cells are sampled.
+        batch_size
+            Cells of a minibatch of RNA. Results do not depend on it.
+
+        Returns
+        -------
+        float32 of shape (cells, n_latent).
+
+        Raises
+        ------
+        IndexError
+            If a position lies outside the data.
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the modality is unknown or not there, no cell holds a region that the model embeds,
+            or genes do not fit.
+        """
+        self._require_training()
+        if modality not in _MODALITIES:
+            msg = f"modality={modality!r} is unknown; choose 'rna', 'atac' or 'joint'."
+            raise ValueError(msg)
+        options: dict[str, Any] = {"centre": centre}
+        if modality == "rna":
+            return self._rna_vectors(adata, indices, batch_size=batch_size, **options)[0]
+        atac, has_atac = self._atac_vectors(
+            adata, indices, max_tokens=max_tokens, seed=seed, **options
+        )
+        if modality == "atac":
+            return atac
+        rna, has_rna = self._rna_vectors(adata, indices, batch_size=batch_size, **options)
+        both = np.where(has_rna[:, None] | ~has_atac[:, None], rna, 0.0)
+        both = both + np.where(has_atac[:, None] | ~has_rna[:, None], atac, 0.0)
+        norm = np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12)
+        return (both / norm).astype(np.float32)
+
+    # ---- accessibility --------------------------------------------------------------------
+
+    def _tokens(self, adata: Any, *, need_any: bool = True) -> sp.csr_matrix:
+        """Return the token sets of an object, only of regions that are embedded."""
+        if adata is None:
+            self._require_data()
+            tokens = self.adata_manager.get_from_registry(TOKENS_KEY)
+            return self.atac_side._embedded_only(tokens)
+        part = self._modality(adata, "atac")
+        tokens, _ = self.atac_side._tokens_of(part)
+        if need_any and tokens.shape[0] and not tokens.nnz:
+            msg = (
+                f"None of the {tokens.shape[0]} cells holds a region that the model embeds "
+                f"({self.module.atac_encoder.embeddings.n_active} regions, such as "
+                f"{self.atac_side.universe.names[0]!r}). Are they of the same genome?"
+            )
+            raise ValueError(msg)
+        return tokens
+
+    def _encoded_atac(
+        self, tokens: sp.csr_matrix, cells: np.ndarray, *, max_tokens: int | None, seed: int
+    ) -> np.ndarray:
+        """Return what the encoder of accessibility gives, shape (cells, width)."""
+        return self.atac_side._embed(
+            tokens, cells, max_tokens=max_tokens, seed=seed, normalize=False
+        )
+
+    def _atac_vectors(
+        self,
+        adata: Any,
+        indices: Any,
+        *,
+        centre: bool = True,
+        max_tokens: int | None = 2048,
+        seed: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return unit vectors of accessibility, and which cells have any region."""
+        tokens = self._tokens(adata)
+        cells = _positions(indices, tokens.shape[0])
+        encoded = self._encoded_atac(tokens, cells, max_tokens=max_tokens, seed=seed)
+        return self._projected("atac", encoded, centre=centre), np.diff(tokens.indptr)[cells] > 0
+
+    # ---- RNA ------------------------------------------------------------------------------
+
+    def _rna_input(self, adata: Any) -> tuple[Any, np.ndarray | None, np.ndarray]:
+        """Return what the RNA encoder takes, which genes are known, and which cells have RNA."""
+        pairs = self.pairs
+        if adata is None:
+            self._require_data()
+            counts = sp.csr_matrix(self.adata_manager.get_from_registry(X_KEY))
+            known = None
+        else:
+            part = self._modality(adata, "rna")
+            if pairs.rna_obsm is not None:
+                given = rna_embedding(part, pairs.rna_obsm, "RNA")
+                if given.shape[1] != pairs.n_rna_embed:
+                    msg = (
+                        f"obsm[{pairs.rna_obsm!r}] has {given.shape[1]} dimensions; the model was "
+                        f"set up with {pairs.n_rna_embed}."
+                    )
+                    raise ValueError(msg)
+                return given, None, np.ones(len(given), dtype=bool)
+            counts, known = counts_of_query(part, pairs.genes, pairs.rna_layer)
+        has_rna = np.asarray(counts.sum(axis=1)).ravel() > 0
+        if pairs.rna_obsm is not None:
+            given = np.asarray(self.adata_manager.get_from_registry(RNA_EMBEDDING_KEY))
+            return given.astype(np.float32), None, has_rna
+        return counts, known, has_rna
+
+    def _encoded_rna(
+        self,
+        rna: Any,
+        cells: np.ndarray,
+        known: np.ndarray | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Return what the RNA encoder gives, shape (cells, width)."""
+        device, size = self.module.device, batch_size or _BATCH_SIZE
+        mask = None if known is None else torch.as_tensor(known, device=device)
+        was_training = self.module.training
+        self.module.eval()
+        parts = [np.zeros((0, len(self.module.gene_centre)), dtype=np.float32)]
+        try:
+            with torch.inference_mode():
+                for start in range(0, len(cells), size):
+                    here = cells[start : start + size]
+                    if isinstance(rna, np.ndarray):
+                        values: Any = torch.as_tensor(rna[here], dtype=torch.float32)
+                    else:
+                        values = sparse_rows(rna, here)
+                    encoded = self.module.encode_rna(values.to(device), mask)
+                    parts.append(encoded.float().cpu().numpy())
+        finally:
+            self.module.train(was_training)
+        return np.concatenate(parts)
+
+    def _rna_vectors(
+        self, adata: Any, indices: Any, *, centre: bool = True, batch_size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return unit vectors of RNA, and which cells have any count."""
+        rna, known, has_rna = self._rna_input(adata)
+        cells = _positions(indices, rna.shape[0])
+        encoded = self._encoded_rna(rna, cells, known, batch_size)
+        return self._projected("rna", encoded, centre=centre), has_rna[cells]
+
+    # ---- pieces ---------------------------------------------------------------------------
+
+    @property
+    def pairs(self) -> Pairs:
+        """What the setup knows of genes and modalities."""
+        return read_pairs(self.registry_)
+
+    @property
+    def gene_names(self) -> np.ndarray:
+        """Genes of the decoder."""
+        return self.pairs.genes
+
+    def _projected(self, modality: str, encoded: np.ndarray, *, centre: bool) -> np.ndarray:
+        project = getattr(self.module, f"project_{modality}")
+        with torch.inference_mode():
+            values = torch.as_tensor(encoded, dtype=torch.float32, device=self.module.device)
+            return project(values, centre=centre).float().cpu().numpy()
+
+    def _modality(self, data: Any, name: str) -> Any:
+        """Return the AnnData of a modality, of a MuData or as it is."""
+        if not hasattr(data, "mod"):
+            return data
+        wanted = getattr(self.pairs, name)
+        if wanted not in data.mod:
+            msg = f"The data have no modality {wanted!r}; they hold {list(data.mod)}."
+            raise ValueError(msg)
+        return data.mod[wanted]
+
+    def _require_data(self) -> None:
+        if self.adata is None:
+            msg = (
+                "The model holds no data; give them as an argument, or load the model with its "
+                "data: `CRAFTModel.load(folder, mdata)`."
+            )
+            raise ValueError(msg)
+
+    def _require_training(self) -> None:
+        if not self.is_trained_:
+            msg = (
+                "The model is not trained. Call `train()`, or start from a checkpoint: "
+                "`CRAFTModel.from_pretrained(folder)`."
+            )
+            raise RuntimeError(msg)
+
+
+def _positions(indices: Any, n_cells: int) -> np.ndarray:
+    if indices is None:
+        return np.arange(n_cells)
+    positions = np.asarray(indices)
+    if positions.dtype == bool:
+        positions = np.flatnonzero(positions)
+    if positions.size and (positions.min() < 0 or positions.max() >= n_cells):
+        msg = (
+            f"indices reach from {positions.min()} to {positions.max()}, but there are "
+            f"{n_cells} cells: they must lie in 0 ... {n_cells - 1}."
+        )
+        raise IndexError(msg)
+    return positions.astype(np.int64)

@@ -1,0 +1,83 @@
+"""What training leaves behind: weights of the latent, and a usable model after a failure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+import atacvi
+from atacvi.training import emphasis_of
+
+from .conftest import QUIET, train
+
+
+class Poison(Callback):
+    """Make the weights infinite at one epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if trainer.current_epoch == self.epoch:
+            with torch.no_grad():
+                pl_module.module.rna_head.offset.fill_(float("inf"))
+
+
+def small(mdata):
+    atacvi.MultiViewModel.setup_mudata(mdata)
+    return atacvi.MultiViewModel(mdata, n_clusters=3, n_latent=6, n_hidden=16, n_embed=8)
+
+
+def test_the_latent_is_weighted_unless_asked_otherwise(model):
+    mean, _ = model.get_latent_representation(return_dist=True)
+    np.testing.assert_array_equal(model.get_latent_representation(weighted=False), mean)
+    weights = model.module.latent_emphasis.numpy()
+    assert not np.allclose(weights, np.eye(6), atol=1e-3)
+    np.testing.assert_allclose(model.get_latent_representation(), mean @ weights, rtol=1e-5)
+    # Set from the training cells, which are nine in ten
+    np.testing.assert_allclose(weights, emphasis_of(mean), atol=0.2)
+
+
+def test_weights_of_the_latent_are_saved(model, mdata, tmp_path):
+    model.save(tmp_path / "model")
+    loaded = atacvi.MultiViewModel.load(tmp_path / "model", mdata)
+    expected = model.get_latent_representation()
+    np.testing.assert_array_equal(loaded.get_latent_representation(), expected)
+
+
+def test_after_a_loss_that_is_not_finite_the_last_good_weights_can_be_used(mdata):
+    model = small(mdata)
+    with pytest.raises(FloatingPointError, match="epoch 2, step .* the end of epoch 1"):
+        model.train(5, batch_size=64, callbacks=[Poison(2)], **QUIET)
+    assert model.is_trained
+    assert not model.module.training
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_a_loss_that_is_never_finite_leaves_an_untrained_model(mdata):
+    model = small(mdata)
+    with pytest.raises(FloatingPointError, match="epoch 0, step .* weights are those of the start"):
+        model.train(5, batch_size=64, callbacks=[Poison(0)], **QUIET)
+    assert not model.is_trained
+
+
+def test_a_given_kl_weight_is_kept(mdata):
+    atacvi.MultiViewModel.setup_mudata(mdata)
+    seen = []
+
+    class Note(Callback):
+        def on_train_epoch_end(self, trainer, pl_module) -> None:
+            seen.append(pl_module.max_kl_weight)
+
+    model = small(mdata)
+    options = {"callbacks": [Note()], "early_stopping_patience": 1, **QUIET}
+    model.train(6, batch_size=64, plan_kwargs={"max_kl_weight": 1.0}, **options)
+    assert set(seen) == {1.0}
+
+
+def test_few_epochs_are_enough_for_a_mixture(mdata):
+    atacvi.MultiViewModel.setup_mudata(mdata)
+    model = train(mdata, max_epochs=2)
+    assert model.get_cluster_probabilities().shape == (mdata.n_obs, 3)
