@@ -1,7 +1,7 @@
 """AtacformerModel on labelled cells: embedding without labels, and labels for another donor.
 
     python benchmarks/atacformer.py --data hematopoiesis_granja2019_bmmc.h5ad \
-        --reference D6T1 --query D5T1 --out results/atacformer
+        --reference BMMC_D6T1 --query BMMC_D5T1 --out results/atacformer
 
 Part 1: embeddings learnt without labels (pretrained, its spectral start, random weights) beside
 SnapATAC2 and LSI, scored against the labels. Part 2: labels of the reference's batch are carried to
@@ -232,8 +232,8 @@ def main() -> None:
         "--parts", nargs="+", default=["embedding", "annotation"], help="what to run"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--reference", default="D6T1", help="batch with labels")
-    parser.add_argument("--query", default="D5T1", help="batch to be labelled")
+    parser.add_argument("--reference", default="BMMC_D6T1", help="batch with labels")
+    parser.add_argument("--query", default="BMMC_D5T1", help="batch to be labelled")
     parser.add_argument(
         "--options",
         type=json.loads,

@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "extensions"))
 
 import atacvi  # noqa: E402
+from atacvi import models  # noqa: E402
 
 project = "atacvi"
 author = "atacvi developers"
@@ -48,9 +49,10 @@ bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 
 # References are checked within the package. No inventory of another project is fetched, so that the
-# pages build without a network; names of other projects are left as text.
+# pages build without a network; names of other projects are left as text, and so are those of the
+# rooms that only the models call, which have no pages.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!atacvi\.).*")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!atacvi\.).*|atacvi\.(modules|nn|training)\..*")]
 
 html_theme = "sphinx_book_theme"
 html_title = f"atacvi {release}"
@@ -70,4 +72,6 @@ def _own_members(model: type) -> list[tuple[str, str]]:
 
 
 # scvi-tools documents what a model inherits from it; our pages show what is ours.
-autosummary_context = {"own_members": {"MultiViewModel": _own_members(atacvi.MultiViewModel)}}
+autosummary_context = {
+    "own_members": {name: _own_members(getattr(models, name)) for name in models.__all__}
+}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ["data", "datasets", "likelihoods", "metrics", "pl", "pp", "priors", "regions"]
+ROOMS = ["data", "datasets", "diffusion", "likelihoods", "metrics", "models", "pl", "pp", "priors"]
+ROOMS += ["regions", "tl"]
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -28,46 +29,125 @@ def test_readme_holds_the_two_commands():
     assert lines.count('python -m pip install -e ".[test]" && python -m pytest') == 1
 
 
-def _argument_table() -> dict[str, tuple[str, str]]:
-    """Default and preset "paper" of each argument, from the table of the guide."""
-    page = (ROOT / "docs" / "user_guide" / "multiview.md").read_text()
+def _argument_table(guide: str) -> dict[str, list[str]]:
+    """Default of each argument, and that of the other preset where the guide gives it."""
+    page = (ROOT / "docs" / "user_guide" / f"{guide}.md").read_text()
     lines = page.split("| argument |")[1].split("\n\n")[0].splitlines()[2:]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {
-        name: (default.strip("`"), paper.strip("`"))
-        for names, _, default, paper in rows
+        name: [cell.strip("`") for cell in defaults]
+        for names, _, *defaults in rows
         for name in re.findall(r"`(\w+)`", names)
     }
 
 
-def test_guide_lists_the_arguments_of_the_module_with_their_defaults():
+def _defaults(function, left_out: list[str]) -> dict[str, object]:
+    """Defaults of a signature."""
     from inspect import signature
 
+    parameters = signature(function).parameters.values()
+    found = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {name: value for name, value in found.items() if name not in left_out}
+
+
+def _assert_same(table: dict[str, list[str]], *columns: dict[str, object]) -> None:
+    assert set(table) == set(columns[0])
+    for name, texts in table.items():
+        for text, values in zip(texts, columns, strict=True):
+            if values[name] is None and text != "None":  # said in words
+                continue
+            same = text.strip('"') == str(values[name]) or float(text) == values[name]
+            assert same, f"{name}: {text} in the guide, {values[name]}"
+
+
+# what the models set from the data or from arguments of their own
+OF_THE_DATA = ["n_batch", "n_cats_per_cov", "n_continuous_cov", "n_clusters"]
+
+
+def test_guide_lists_the_arguments_of_the_module_with_their_defaults():
     from atacvi.models._presets import model_defaults
     from atacvi.modules import MultiViewModule
 
-    # what the model sets from the data or from arguments of its own
-    of_the_model = ["n_batch", "n_cats_per_cov", "n_continuous_cov", "n_clusters", "n_latent"]
-    of_the_model += ["n_hidden", "n_embed", "peak_block", "gene_columns", "peak_columns"]
-    parameters = signature(MultiViewModule).parameters.values()
-    wanted = {p.name: p.default for p in parameters if p.default is not p.empty}
-    wanted = {name: value for name, value in wanted.items() if name not in of_the_model}
-    table = _argument_table()
-    assert set(table) == set(wanted)
-    for name, default in wanted.items():
-        if default is None:  # said in words
-            continue
-        paper = {**wanted, **model_defaults("paper")}[name]
-        for text, value in zip(table[name], (default, paper), strict=True):
-            assert text.strip('"') == str(value) or float(text) == value, name
+    left_out = [*OF_THE_DATA, "n_latent", "n_hidden", "n_embed"]
+    left_out += ["peak_block", "gene_columns", "peak_columns"]
+    wanted = _defaults(MultiViewModule, left_out)
+    paper = {**wanted, **model_defaults("paper")}
+    _assert_same(_argument_table("multiview"), wanted, paper)
+
+
+def test_guide_to_atacdiff_lists_the_arguments_of_the_module():
+    from atacvi.models._atacdiff_presets import atacdiff_defaults
+    from atacvi.modules import ATACDiffModule
+
+    wanted = _defaults(ATACDiffModule, [*OF_THE_DATA, "n_labels", "n_condition", "insertions"])
+    paper = {**wanted, **atacdiff_defaults("paper")}
+    _assert_same(_argument_table("atacdiff"), wanted, paper)
+
+
+def test_guide_to_atacformer_lists_the_arguments_of_the_model_and_its_sizes():
+    from atacvi.models import AtacformerModel
+    from atacvi.regions import Universe
+
+    wanted = _defaults(AtacformerModel, ["adata", "registry"])
+    columns = []
+    for preset in ("small", "base-hg38"):
+        universe = Universe(["chr1:0-10", "chr1:20-30"])
+        config = AtacformerModel(universe=universe, preset=preset).module.config
+        sizes = {
+            "n_embed": config.hidden_size,
+            "n_layers": config.num_hidden_layers,
+            "n_heads": config.num_attention_heads,
+            "n_feedforward": config.intermediate_size,
+            "pooling": config.pooling,
+        }
+        columns.append({**wanted, **sizes, "preset": preset})
+    _assert_same(_argument_table("atacformer"), *columns)
+
+
+def test_guide_to_craft_lists_the_arguments_of_the_model():
+    from atacvi.models import CRAFTModel
+
+    # of saved models alone
+    left_out = ["adata", "registry", "geneformer_config"]
+    _assert_same(_argument_table("craft"), _defaults(CRAFTModel, left_out))
+
+
+@pytest.fixture
+def short_training(monkeypatch):
+    """A few epochs of training without a progress bar, whatever is asked for."""
+    from functools import partialmethod
+
+    from atacvi import models
+
+    changes = {
+        "MultiViewModel": {"train": {"max_epochs": 4, "mixture_start": 2}},
+        "ATACDiffModel": {"train": {"max_epochs": 2}},
+        "AtacformerModel": {"pretrain": {"max_epochs": 1}, "finetune": {"max_epochs": 1}},
+        "CRAFTModel": {"train": {"max_epochs": 1, "imputation_epochs": 2}},
+    }
+    for name, methods in changes.items():
+        model = getattr(models, name)
+        for method, options in methods.items():
+            quick = partialmethod(getattr(model, method), **options, enable_progress_bar=False)
+            monkeypatch.setattr(model, method, quick)
+
+
+def _run_blocks(page: str) -> dict:
+    """Run every block of a page as it stands; return the names that it leaves."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+    scope: dict = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), scope)
+    return scope
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
-def test_python_of_the_page_runs(page, tmp_path, monkeypatch):
+def test_python_of_the_page_runs(page, tmp_path, monkeypatch, short_training):
     """Every block as it stands, on simulated data in place of the file."""
-    from functools import partialmethod
-
     import atacvi
 
     # six genes repeat a name, as in files of 10x; one peak is open nowhere
@@ -81,17 +161,22 @@ def test_python_of_the_page_runs(page, tmp_path, monkeypatch):
     mdata["rna"].obs["sample"] = mdata["rna"].obs["batch"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("muon.read_10x_h5", lambda path: mdata)
-    train = partialmethod(
-        atacvi.MultiViewModel.train, max_epochs=4, mixture_start=2, enable_progress_bar=False
-    )
-    monkeypatch.setattr(atacvi.MultiViewModel, "train", train)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-    assert "model.train()" in blocks[0]
-    scope: dict = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), scope)
+    scope = _run_blocks(page)
     assert scope["mdata"].n_obs > 0
     assert scope["model"].is_trained
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", ["atacdiff", "atacformer", "craft", "fragments", "tools"])
+def test_python_of_the_guide_runs(guide, tmp_path, monkeypatch, short_training):
+    monkeypatch.chdir(tmp_path)
+    scope = _run_blocks(f"docs/user_guide/{guide}.md")
+    if guide == "fragments":
+        tokens = [scope[name].obsm["X_tokens"] for name in ("cells", "same")]
+        # a cell has the same set from fragments as from the peaks that its fragments hit
+        assert (tokens[0] != tokens[1]).nnz == 0
+    else:
+        assert scope["model"].is_trained
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/contributing.md", "benchmarks/README.md"])

@@ -102,7 +102,8 @@ def test_frequency_of_two_open_features_is_that_of_draws_one_after_the_other():
     n, p = 40_000, torch.tensor([0.6, 0.3, 0.1])
     found = draw_open(p.log().expand(n, -1), torch.full((n,), 2), seeded()).to_dense()
     both = {
-        pair: p[pair[0]] * p[pair[1]] / (1 - p[pair[0]]) + p[pair[0]] * p[pair[1]] / (1 - p[pair[1]])
+        pair: p[pair[0]] * p[pair[1]] / (1 - p[pair[0]])
+        + p[pair[0]] * p[pair[1]] / (1 - p[pair[1]])
         for pair in ((0, 1), (0, 2), (1, 2))
     }
     for (i, j), expected in both.items():

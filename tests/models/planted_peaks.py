@@ -80,9 +80,13 @@ def train(model: Any, max_epochs: int = 4, **kwargs: Any) -> Any:
     return model
 
 
-@cache
 def trained(likelihood: str = "bernoulli", preset: str = "default") -> Any:
     """A model on all cells, with labels and batches; not to be changed."""
+    return _trained(likelihood, preset)
+
+
+@cache
+def _trained(likelihood: str, preset: str) -> Any:
     model = build(planted(), likelihood=likelihood, preset=preset)
     return train(model, 4, max_epochs_autoencoder=10)
 

@@ -461,7 +461,9 @@ def test_another_number_of_prior_components_loads():
 def test_responsibilities_are_uniform_before_the_mixture_and_sharp_after():
     module = make(n_clusters=2)
     posterior = Posterior(torch.zeros(3, N_LATENT), torch.full((3, N_LATENT), 0.1))
-    torch.testing.assert_close(module.log_responsibilities(posterior).exp(), torch.full((3, 2), 0.5))
+    torch.testing.assert_close(
+        module.log_responsibilities(posterior).exp(), torch.full((3, 2), 0.5)
+    )
     module.mixture_active.fill_(True)
     apart = torch.zeros(2, N_LATENT)
     apart[1, 0] = 10.0

@@ -75,7 +75,9 @@ def test_decoder_is_affine_with_the_rank_of_the_latent():
     torch.manual_seed(0)
     decoder = AuxiliaryDecoder(N_PEAKS, N_LATENT)
     z = torch.randn(100, N_LATENT, dtype=torch.float64)
-    rates = decoder.offset + decoder.cell_vector(z, torch.zeros(100, 0)) @ decoder.loadings.T.double()
+    rates = (
+        decoder.offset + decoder.cell_vector(z, torch.zeros(100, 0)) @ decoder.loadings.T.double()
+    )
     centred = rates - rates.mean(0)
     assert torch.linalg.matrix_rank(centred) == N_LATENT
 

@@ -12,7 +12,9 @@ import atacvi
 from atacvi.pp import fit_spectral, map_spectral
 
 
-def planted(n_cells: int = 150, n_groups: int = 3, seed: int = 0) -> tuple[sp.csr_matrix, np.ndarray]:
+def planted(
+    n_cells: int = 150, n_groups: int = 3, seed: int = 0
+) -> tuple[sp.csr_matrix, np.ndarray]:
     """Counts of groups of cells with peaks of their own, at varying depth."""
     rng = np.random.default_rng(seed)
     groups = np.arange(n_cells) % n_groups

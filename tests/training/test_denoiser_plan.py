@@ -106,7 +106,9 @@ def test_only_the_denoiser_learns():
     module = make()
     module.begin("diffusion")
     plan = DenoiserPlan(module, 100)
-    learnt = {id(p) for g in plan.configure_optimizers()["optimizer"].param_groups for p in g["params"]}
+    learnt = {
+        id(p) for g in plan.configure_optimizers()["optimizer"].param_groups for p in g["params"]
+    }
     assert learnt == {id(p) for p in module.denoiser.parameters()}
 
 

@@ -102,9 +102,7 @@ def draw_open(
     return SparseTarget(rows, cols, torch.ones_like(rows, dtype=torch.float), tuple(log_rate.shape))
 
 
-def _draw_events(
-    log_rate: Tensor, total: Tensor, generator: Generators
-) -> tuple[Tensor, Tensor]:
+def _draw_events(log_rate: Tensor, total: Tensor, generator: Generators) -> tuple[Tensor, Tensor]:
     """Return cell and feature of each event, in the order of time within a cell."""
     # Cumulated in double precision: rare features would be lost between the sums of others.
     rates = (log_rate - log_rate.amax(1, keepdim=True)).exp().double()
@@ -118,9 +116,7 @@ def _draw_events(
     return rows, cols
 
 
-def _uniform(
-    total: Tensor, most: int, generator: Generators, device: torch.device
-) -> Tensor:
+def _uniform(total: Tensor, most: int, generator: Generators, device: torch.device) -> Tensor:
     """Return numbers in [0, 1), of which a cell needs the first `total`, (cells, most)."""
     shape = (len(total), most)
     if generator is None or isinstance(generator, torch.Generator):

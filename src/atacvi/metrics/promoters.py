@@ -158,8 +158,8 @@ def matched_regions(
     --------
     >>> import numpy as np
     >>> from atacvi.metrics import matched_regions
-    >>> matched_regions(np.array([[1.0], [2.0], [2.1], [9.0]]), [1], np.arange(4), n_matches=2)
-    array([[0, 2]])
+    >>> matched_regions(np.array([[1.0], [2.0], [2.1], [9.0]]), [0], np.arange(4), n_matches=2)
+    array([[1, 2]])
     """
     from scipy.spatial import cKDTree
     from scipy.stats import rankdata

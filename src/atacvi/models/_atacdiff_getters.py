@@ -25,6 +25,12 @@ Space = Literal["aux", "ae"]
 ImputationMode = Literal["ae", "aux", "diffusion", "partial"]
 _SPACES = ("aux", "ae")
 _MODES = ("ae", "aux", "diffusion", "partial")
+_NEEDED = {
+    "ae": ("autoencoder",),
+    "aux": ("auxiliary",),
+    "diffusion": ("autoencoder", "auxiliary", "diffusion"),
+    "partial": ("autoencoder", "auxiliary", "diffusion"),
+}
 
 
 class ATACDiffGettersMixin(StreamingMixin):
@@ -69,10 +75,10 @@ class ATACDiffGettersMixin(StreamingMixin):
         ValueError
             If the space is unknown.
         """
-        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
         if space not in _SPACES:
             msg = f"space={space!r} is unknown; choose one of {', '.join(_SPACES)}."
             raise ValueError(msg)
+        self._require_stages("auxiliary" if space == "aux" else "autoencoder")  # type: ignore[attr-defined]
         adata, cells = self._cells(adata, indices)
         means, variances = [], []
         for _, out in self._inferred(adata, cells, batch_size):
@@ -113,7 +119,7 @@ class ATACDiffGettersMixin(StreamingMixin):
         -------
         Shape (cells, clusters); rows sum to one.
         """
-        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
+        self._require_stages("auxiliary")  # type: ignore[attr-defined]
         adata, cells = self._cells(adata, indices)
         parts = [
             out["log_responsibilities"].exp().cpu().numpy()
@@ -208,10 +214,10 @@ class ATACDiffGettersMixin(StreamingMixin):
         ValueError
             If an argument is unknown or not positive, or the output exists.
         """
-        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
         if mode not in _MODES:
             msg = f"mode={mode!r} is unknown; choose one of {', '.join(_MODES)}."
             raise ValueError(msg)
+        self._require_stages(*_NEEDED[mode])  # type: ignore[attr-defined]
         if n_samples < 1:
             msg = f"n_samples={n_samples}; at least one is needed."
             raise ValueError(msg)
@@ -361,7 +367,7 @@ class ATACDiffGettersMixin(StreamingMixin):
         -------
         Sparse counts of shape (cells, peaks), a list of them where `n_samples` is more than one.
         """
-        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
+        self._require_stages("autoencoder")  # type: ignore[attr-defined]
         adata, cells = self._cells(adata, indices)
         draws: list[list[sp.csr_matrix]] = [[] for _ in range(n_samples)]
         for _, tensors in self._minibatches(adata, cells, batch_size):

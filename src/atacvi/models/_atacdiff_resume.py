@@ -50,11 +50,12 @@ class FinishedStages:
 
     def stopped_split(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Return the split of a first stage that was stopped, if there is one."""
-        noted = read_checkpoint(self.folder / STAGES[0])
-        if noted is None:
-            return None
-        train, validation, test = (part.numpy() for part in noted["split"])
-        return train, validation, test
+        for stage in STAGES:
+            noted = read_checkpoint(self.folder / stage)
+            if noted is not None:
+                train, validation, test = (part.numpy() for part in noted["split"])
+                return train, validation, test
+        return None
 
     def take_up(self, model: Any) -> list[str]:
         """Give a model the state after the last stage that ended; return the stages that did."""

@@ -23,8 +23,8 @@ from atacvi.training import (
     DenoiserPlan,
     LatentDataModule,
     LearnNewColumns,
-    LogHeldOutDenoising,
     MultiViewTrainingPlan,
+    SelectDenoiser,
     SelectFromStart,
     StopOnNonFinite,
     check_plan_kwargs,
@@ -116,8 +116,9 @@ class ATACDiffTrainingMixin(StreamingMixin):
             Epochs at most of one stage, before `max_epochs`.
         stages
             Stages to run, of ``"autoencoder"``, ``"auxiliary"``, ``"diffusion"`` and ``"prior"``;
-            ``None`` runs all. A stage alone can be run again on a trained model; what rests on it
-            must then be run again as well.
+            ``None`` runs all. ``["auxiliary"]`` is all that the latent z and the clusters need. A
+            stage alone can be run again on a trained model; what rests on it must then be run
+            again as well.
         accelerator, devices
             Hardware, as in Lightning.
         train_size, validation_size, shuffle_set_split
@@ -195,9 +196,9 @@ class ATACDiffTrainingMixin(StreamingMixin):
         finally:  # also of an interrupted training: what was trained before still is
             self.module.eval()
             self.module.requires_grad_(True)
-            self.is_trained_ = all(stage in self.stages_done_ for stage in self._needed_stages())
+            self.is_trained_ = bool(self.stages_done_)
 
-    def _needed_stages(self) -> list[str]:
+    def _needed_stages(self) -> list[Stage]:
         """Return the stages that make the model complete."""
         if self._is_query:
             return ["autoencoder"]
@@ -208,10 +209,36 @@ class ATACDiffTrainingMixin(StreamingMixin):
         """Whether `load_query_data` built the model: only new covariate columns are learnt."""
         return getattr(self, "query_columns_", None) is not None
 
+    def _rests_on(self, stage: str) -> list[str]:
+        """Return the stages that another one needs."""
+        if stage == "diffusion":
+            return ["autoencoder", "auxiliary"]
+        if stage == "prior":
+            return ["auxiliary"]
+        # Trained together, the denoiser needs the latents that it is to learn.
+        return ["autoencoder"] if stage == "auxiliary" and self.module.joint else []
+
+    def _require_stages(self, *stages: str) -> None:
+        """Raise if a getter needs a stage that was not trained.
+
+        Raises
+        ------
+        RuntimeError
+            In that case.
+        """
+        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
+        needed = self._needed_stages()
+        missing = [s for s in stages if s in needed and s not in self.stages_done_]
+        if missing and not self._is_query:
+            msg = (
+                f"This needs {', '.join(map(repr, missing))}, which was not trained: run "
+                f"train(stages={missing!r}) or train()."
+            )
+            raise RuntimeError(msg)
+
     def _check_stages(self, stages: Sequence[Stage] | None) -> list[Stage]:
-        needed: Any = self._needed_stages()
         if stages is None:
-            return list(needed)
+            return self._needed_stages()
         stages = [stages] if isinstance(stages, str) else list(stages)
         unknown = [stage for stage in stages if stage not in STAGES]
         if unknown:
@@ -219,9 +246,7 @@ class ATACDiffTrainingMixin(StreamingMixin):
             raise ValueError(msg)
         ordered = [stage for stage in STAGES if stage in stages]
         for stage in ordered:
-            before = [
-                s for s in needed[: STAGES.index(stage)] if STAGES.index(s) < STAGES.index(stage)
-            ]
+            before = self._rests_on(stage)
             missing = [s for s in before if s not in self.stages_done_ and s not in ordered]
             if missing:
                 msg = (
@@ -237,7 +262,7 @@ class ATACDiffTrainingMixin(StreamingMixin):
         chosen = {
             "autoencoder": int(np.clip(round(40 * share), 20, 200)),
             "auxiliary": int(np.clip(round(20 * share), 15, 60)),
-            "diffusion": int(np.clip(round(60 * max(1.0, share / 4)), 30, 100)),
+            "diffusion": 60,
         }
         return {stage: given[stage] or n for stage, n in chosen.items()}
 
@@ -280,6 +305,7 @@ class ATACDiffTrainingMixin(StreamingMixin):
         started = run.resume and checkpoint is not None and checkpoint_path(checkpoint).exists()
         if not (started or self._is_query or self.stages_done_):
             self._start(train)
+            module.begin(stage)  # which parts learn depends on the number of cells
         splitter = self._data_splitter_cls(
             self.adata_manager,
             batch_size=run.batch_size,
@@ -336,7 +362,7 @@ class ATACDiffTrainingMixin(StreamingMixin):
         everything = np.concatenate(run.split)
         latents = self._latents(everything)
         where = np.split(np.arange(len(everything)), np.cumsum([len(p) for p in run.split])[:2])
-        data = LatentDataModule(latents, *where, batch_size=2 * run.batch_size)
+        data = LatentDataModule(latents, where[0], where[1], where[2], 2 * run.batch_size)
         known = {"lr", "weight_decay", *_OF_DENOISER} & set(run.plan_kwargs)
         plan = DenoiserPlan(
             self.module,
@@ -354,7 +380,7 @@ class ATACDiffTrainingMixin(StreamingMixin):
                 path = str(checkpoint_path(folder))
         held_out = CellLatents(*(part[torch.as_tensor(where[1])] for part in latents))
         if len(where[1]):
-            callbacks.append(LogHeldOutDenoising(held_out))
+            callbacks.append(SelectDenoiser(held_out, self._patience(max_epochs, run)))
         kwargs = {"gradient_clip_val": 1.0, **kwargs}
         trainer = Trainer(max_epochs=max_epochs, callbacks=callbacks, **kwargs)
         device = self.module.device  # Lightning leaves the module on the CPU

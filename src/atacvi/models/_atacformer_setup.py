@@ -32,6 +32,14 @@ TOKENS_KEY = "tokens"
 UNIVERSE_ENTRY = "atacvi_universe"
 
 
+class TokensField(fields.ObsmField):
+    """Field of the tokens; its columns are the regions of the universe, kept beside it."""
+
+    def _setup_column_names(self, adata: AnnData) -> np.ndarray:
+        """Return the ids of the regions, without telling the user that columns got numbers."""
+        return np.arange(self.get_field_data(adata).shape[1])
+
+
 class Vocabulary(NamedTuple):
     """What a registered object tells of its tokens.
 
@@ -246,7 +254,7 @@ def setup_tokens(
     )
     manager = AnnDataManager(
         fields=[
-            fields.ObsmField(TOKENS_KEY, tokens_key),
+            TokensField(TOKENS_KEY, tokens_key),
             fields.CategoricalObsField(BATCH_KEY, batch_key),
             labels_field,
         ],

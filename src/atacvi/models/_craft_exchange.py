@@ -38,6 +38,8 @@ class CRAFTExchangeMixin:
     ridge_: dict[str, np.ndarray] | None
     retrieval_scale_: float | None
     is_trained_: bool
+    started_: bool
+    decoder_is_trained_: bool
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json``, ``model.safetensors`` and ``universe.bed.gz``.
@@ -67,7 +69,7 @@ class CRAFTExchangeMixin:
             "n_given": self.pairs.n_rna_embed,  # type: ignore[attr-defined]
             "rna_obsm": self.pairs.rna_obsm,  # type: ignore[attr-defined]
             "retrieval_scale": self.retrieval_scale_,
-            "has_imputation": bool(self.decoder_is_trained_),  # type: ignore[attr-defined]
+            "has_imputation": self.decoder_is_trained_,
             "arguments": {
                 name: flat[name] for name in (*kept, "n_decoder_hidden", "geneformer_config")
             },
@@ -175,7 +177,9 @@ def _registry_without_data(cls: Any, universe: Universe, described: dict[str, An
 
     genes, key = described["genes"], described["rna_obsm"]
     names = ["none", "neither"]
-    blank = sp.csr_matrix(np.ones((2, 1), dtype=np.float32) @ np.eye(1, len(genes), dtype=np.float32))
+    blank = sp.csr_matrix(
+        np.ones((2, 1), dtype=np.float32) @ np.eye(1, len(genes), dtype=np.float32)
+    )
     rna = anndata.AnnData(blank, obs=pd.DataFrame(index=names), var=pd.DataFrame(index=genes))
     if key is not None:
         rna.obsm[key] = np.zeros((2, described["n_given"]), dtype=np.float32)

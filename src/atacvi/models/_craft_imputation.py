@@ -76,7 +76,8 @@ class CrossModalImputationMixin:
             out); ``"ridge"``, linear regression on the embedding.
         target
             ``"log1p"``, the logarithm of one plus the counts scaled to 10,000 a cell, or
-            ``"counts"``, expected counts.
+            ``"counts"``, expected counts. Retrieval and ridge regression give the mean of the
+            logarithms; the decoder the logarithm of the mean, which is higher for rare genes.
         gene_list
             Genes to return; all when ``None``.
         library_size
@@ -224,7 +225,9 @@ class CrossModalImputationMixin:
             else:
                 assert reference is not None
                 rna, profiles, cells = reference
-                weights = self._weights(vectors[here], rna, k, None if own is None else own[here], cells)
+                weights = self._weights(
+                    vectors[here], rna, k, None if own is None else own[here], cells
+                )
                 yield here, np.asarray(profiles.T @ weights.T).T
 
     def _decoded(self, vectors: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from atacvi.models._craft_setup import (
 from atacvi.training import sparse_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -33,6 +34,18 @@ if TYPE_CHECKING:
 Modality = Literal["rna", "atac", "joint"]
 _MODALITIES = ("rna", "atac", "joint")
 _BATCH_SIZE = 512
+
+
+@contextmanager
+def evaluation(module: torch.nn.Module) -> Iterator[None]:
+    """Run in evaluation mode without gradients, and go back to the mode before."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        module.train(was_training)
 
 
 class AccessibilitySide(CellEmbeddingMixin, ExchangeMixin):
@@ -210,21 +223,16 @@ class SharedSpaceMixin:
         """Return what the RNA encoder gives, shape (cells, width)."""
         device, size = self.module.device, batch_size or _BATCH_SIZE
         mask = None if known is None else torch.as_tensor(known, device=device)
-        was_training = self.module.training
-        self.module.eval()
         parts = [np.zeros((0, len(self.module.gene_centre)), dtype=np.float32)]
-        try:
-            with torch.inference_mode():
-                for start in range(0, len(cells), size):
-                    here = cells[start : start + size]
-                    if isinstance(rna, np.ndarray):
-                        values: Any = torch.as_tensor(rna[here], dtype=torch.float32)
-                    else:
-                        values = sparse_rows(rna, here)
-                    encoded = self.module.encode_rna(values.to(device), mask)
-                    parts.append(encoded.float().cpu().numpy())
-        finally:
-            self.module.train(was_training)
+        with evaluation(self.module):
+            for start in range(0, len(cells), size):
+                here = cells[start : start + size]
+                if isinstance(rna, np.ndarray):
+                    values: Any = torch.as_tensor(rna[here], dtype=torch.float32)
+                else:
+                    values = sparse_rows(rna, here)
+                encoded = self.module.encode_rna(values.to(device), mask)
+                parts.append(encoded.float().cpu().numpy())
         return np.concatenate(parts)
 
     def _rna_vectors(
@@ -250,7 +258,7 @@ class SharedSpaceMixin:
 
     def _projected(self, modality: str, encoded: np.ndarray, *, centre: bool) -> np.ndarray:
         project = getattr(self.module, f"project_{modality}")
-        with torch.inference_mode():
+        with evaluation(self.module):
             values = torch.as_tensor(encoded, dtype=torch.float32, device=self.module.device)
             return project(values, centre=centre).float().cpu().numpy()
 

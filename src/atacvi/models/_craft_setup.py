@@ -133,9 +133,7 @@ def setup_pairs(
     of_rna: dict[str, Any] = {"mod_key": attributes.rna_layer, "mod_required": True}
     of_atac: dict[str, Any] = {"mod_key": attributes.atac_layer, "mod_required": True}
     given = (
-        []
-        if rna_obsm is None
-        else [fields.MuDataObsmField(RNA_EMBEDDING_KEY, rna_obsm, **of_rna)]
+        [] if rna_obsm is None else [fields.MuDataObsmField(RNA_EMBEDDING_KEY, rna_obsm, **of_rna)]
     )
     manager = AnnDataManager(
         fields=[

@@ -110,7 +110,7 @@ class GenerationMixin(StreamingMixin):
         """
         from anndata import AnnData
 
-        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
+        self._require_stages("autoencoder", "auxiliary", "diffusion", "prior")  # type: ignore[attr-defined]
         _check_options(output, guidance_scale)
         generator = torch.Generator().manual_seed(seed)
         cells = self._cells_to_draw(n, labels, latent, adata, indices, batch, generator)
@@ -161,7 +161,7 @@ class GenerationMixin(StreamingMixin):
         ValueError
             If a label is unknown.
         """
-        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
+        self._require_stages("auxiliary", "prior")  # type: ignore[attr-defined]
         codes = self._label_codes(labels, _number(n))
         generator = torch.Generator().manual_seed(seed)
         z, _ = self.module.sample_latent_prior(_known(codes, self.module), generator)  # type: ignore[attr-defined]

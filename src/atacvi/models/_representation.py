@@ -46,7 +46,7 @@ class RepresentationMixin(StreamingMixin):
         mc_samples: int = 5000,
         batch_size: int | None = None,
         return_dist: bool = False,
-        weighted: bool = True,
+        weighted: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return the latent of each cell.
 
@@ -68,8 +68,9 @@ class RepresentationMixin(StreamingMixin):
         return_dist
             Return mean and variance of z instead; they are never weighted.
         weighted
-            Multiply the latent by the weights of its directions (`atacvi.training.emphasis_of`),
-            which distances should have; ``False`` gives z itself, as the decoders take it.
+            Multiply the latent by the weights of its directions (`atacvi.training.emphasis_of`).
+            It can help where few types stand out from much else that varies; ``False`` gives z
+            itself, as the decoders take it.
 
         Returns
         -------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from scvi.model.base import BaseModelClass
 
 from atacvi._constants import CONDITION_KEY
@@ -29,6 +28,7 @@ from atacvi.modules import ATACDiffModule
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from anndata import AnnData
     from mudata import MuData
 
@@ -109,8 +109,8 @@ class ATACDiffModel(
     ) -> None:
         super().__init__(adata, registry)
         defaults = atacdiff_defaults(preset)
-        given = {"n_clusters": n_clusters, "n_latent": n_latent, "n_latent_ae": n_latent_ae}
-        given = {name: value for name, value in given.items() if value is not None}
+        sizes = {"n_clusters": n_clusters, "n_latent": n_latent, "n_latent_ae": n_latent_ae}
+        given = {name: value for name, value in sizes.items() if value is not None}
         for name, value in given.items():
             if value < 1:
                 msg = f"{name}={value}; it must be at least 1."

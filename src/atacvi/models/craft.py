@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from scvi.model.base import BaseModelClass
 
 from atacvi._constants import OBSM_TOKENS
@@ -22,12 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    import numpy as np
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
     from atacvi.models.atacformer import AtacformerModel
     from atacvi.regions import Universe
+
 
 class CRAFTModel(
     SharedSpaceMixin,

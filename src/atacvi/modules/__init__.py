@@ -5,7 +5,7 @@ from __future__ import annotations
 from atacvi.modules._atacdiff_sampling import LatentPrior, SamplerOptions
 from atacvi.modules._atacformer_config import AtacformerConfig
 from atacvi.modules._atacformer_loss import AtacformerObjectives
-from atacvi.modules.atacdiff import STAGES, ATACDiffModule
+from atacvi.modules.atacdiff import STAGES, ATACDiffModule, Stage
 from atacvi.modules.atacformer import AtacformerModule
 from atacvi.modules.craft import CRAFTModule
 from atacvi.modules.multiview import MultiViewModule
@@ -20,4 +20,5 @@ __all__ = [
     "LatentPrior",
     "MultiViewModule",
     "SamplerOptions",
+    "Stage",
 ]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from atacvi.diffusion import Process
     from atacvi.likelihoods import SparseTarget
     from atacvi.modules.atacdiff import PeakBatch, Stage
-    from atacvi.nn import AuxiliaryDecoder, PeakAutoencoder, Posterior
+    from atacvi.nn import AuxiliaryDecoder, AuxiliaryEncoder, PeakAutoencoder, Posterior
     from atacvi.priors import GaussianMixturePrior, StandardNormalPrior
 
 Information = Literal["infonce", "mmd", "none"]
@@ -59,7 +59,7 @@ class ATACDiffLossMixin:
     mixture_active: Tensor
     gate_logits: nn.Parameter
     autoencoder: PeakAutoencoder
-    auxiliary_encoder: Callable[..., Posterior]
+    auxiliary_encoder: AuxiliaryEncoder
     auxiliary_decoder: AuxiliaryDecoder
     auxiliary_posterior: Callable[[PeakBatch], Posterior]
     latent_posterior: Callable[[SparseTarget], Posterior]

@@ -117,7 +117,9 @@ class ATACDiffSamplingMixin:
         component = torch.empty(len(labels), dtype=torch.long)
         for label in labels.unique().tolist():
             cells = (labels == label).nonzero().squeeze(1)
-            of_label = weights if label < 0 or not (own == label).any() else weights * (own == label)
+            of_label = (
+                weights if label < 0 or not (own == label).any() else weights * (own == label)
+            )
             component[cells] = torch.multinomial(
                 of_label, len(cells), replacement=True, generator=generator
             )
@@ -208,7 +210,8 @@ class ATACDiffSamplingMixin:
         if self.likelihood == "zip":
             kept = torch.sigmoid(-self.gate_logits)[drawn.cols]
             keep = (self._coins(drawn, generator) < kept).nonzero().squeeze(1)
-            drawn = SparseTarget(*(part[keep] for part in drawn[:3]), drawn.shape)
+            rows, cols, values = (part[keep] for part in drawn[:3])
+            drawn = SparseTarget(rows, cols, values, drawn.shape)
         if output == "binary":
             drawn = drawn._replace(values=torch.ones_like(drawn.values))
         return drawn

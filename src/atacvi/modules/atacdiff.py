@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from scvi.module.base import BaseModuleClass, auto_move_data
@@ -39,6 +39,10 @@ Objective = Literal["flow", "v", "x0", "eps"]
 
 # Below this number of peaks all are decoded at each step; above, a sample of this size.
 PEAKS_PER_STEP = 16_384
+
+# Cells from which a network adds to the spectral embedding. With fewer, what it learns raises the
+# likelihood of held-out cells and blurs their types all the same.
+MIN_CELLS_REFINEMENT = 5_000
 
 
 class PeakBatch(NamedTuple):
@@ -118,6 +122,9 @@ class ATACDiffModule(
     n_spectral
         Spectral components that both encoders see, and from which z starts; 0 for encoders of open
         peaks.
+    refine
+        Whether a network adds to the spectral embedding of z; ``None`` does so from 5,000 training
+        cells on.
     unit_sphere
         Whether h is scaled to unit length, as in the paper, and not standardised.
     prior_weight
@@ -175,6 +182,7 @@ class ATACDiffModule(
         sampling_variance: Literal["fixed_small", "fixed_large"] = "fixed_small",
         denoiser: Literal["residual", "transformer"] = "residual",
         n_spectral: int = 64,
+        refine: bool | None = None,
         unit_sphere: bool = False,
         prior_weight: float = 1.0,
         information: Information = "infonce",
@@ -182,7 +190,7 @@ class ATACDiffModule(
         kernel: Literal["imq", "rbf"] = "imq",
         condition_dropout: float = 0.1,
         joint: bool = False,
-        loading_precision: float = 100.0,
+        loading_precision: float = 10.0,
         dropout_rate: float = 0.1,
         peaks_per_step: int | None = None,
     ) -> None:
@@ -204,7 +212,7 @@ class ATACDiffModule(
         self.condition_dropout, self.joint = condition_dropout, joint
         self.loading_precision, self.unit_sphere = loading_precision, unit_sphere
         self.peaks_per_step = min(n_peaks, peaks_per_step or PEAKS_PER_STEP)
-        self.stage: Stage = "autoencoder"
+        self.refine, self.stage = refine, cast("Stage", "autoencoder")
         self.process: FlowMatching | GaussianDiffusion = (
             FlowMatching()
             if objective == "flow"
@@ -271,6 +279,13 @@ class ATACDiffModule(
         self.n_clusters = n_clusters
         self.prior = GaussianMixturePrior(n_clusters, self.n_latent).to(self.latent_mean.device)
 
+    @property
+    def refines(self) -> bool:
+        """Whether a network adds to the spectral embedding."""
+        if self.refine is not None:
+            return self.refine
+        return bool(self.n_train >= MIN_CELLS_REFINEMENT)
+
     def begin(self, stage: Stage) -> None:
         """Begin a stage of training: only its parts learn."""
         self.stage = stage
@@ -285,6 +300,8 @@ class ATACDiffModule(
         self.requires_grad_(False)
         for part in parts:
             part.requires_grad_(True)
+        if self.auxiliary_encoder.spectral is not None and not self.refines:
+            self.auxiliary_encoder.mean.requires_grad_(False)
         self.gate_logits.requires_grad_(stage == "autoencoder" and self.likelihood == "zip")
 
     # ---- reading ----------------------------------------------------------------------------

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from atacvi.likelihoods import SparseTarget
 from atacvi.nn.auxiliary import SpectralEncoder
 from atacvi.nn.decoders import PeakHead
 from atacvi.nn.encoders import AtacEncoder
 from atacvi.nn.fusion import Posterior
-from atacvi.nn.spectral_map import SpectralMap
+
+if TYPE_CHECKING:
+    from atacvi.likelihoods import SparseTarget
+    from atacvi.nn.spectral_map import SpectralMap
 
 # Variances outside are of no use and make gradients explode.
 _LOG_VARIANCE = (-8.0, 4.0)
@@ -64,9 +68,7 @@ class PeakAutoencoder(nn.Module):
             )
         self.mean = nn.Linear(n_hidden, n_latent)
         self.log_variance = nn.Linear(n_hidden, n_latent)
-        self.trunk = nn.Sequential(
-            nn.Linear(n_latent, n_hidden), nn.LayerNorm(n_hidden), nn.ReLU()
-        )
+        self.trunk = nn.Sequential(nn.Linear(n_latent, n_hidden), nn.LayerNorm(n_hidden), nn.ReLU())
         self.head = PeakHead(n_latent, n_covariates, n_hidden, n_embed, n_peaks)
         if n_components:
             nn.init.zeros_(self.mean.weight)

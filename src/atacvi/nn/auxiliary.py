@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from atacvi.likelihoods import SparseTarget
 from atacvi.nn.encoders import AtacEncoder
 from atacvi.nn.fusion import Posterior
 from atacvi.nn.spectral_map import SpectralMap
+
+if TYPE_CHECKING:
+    from atacvi.likelihoods import SparseTarget
 
 _LOG_VARIANCE = (-8.0, 2.0)
 

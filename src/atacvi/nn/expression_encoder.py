@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from atacvi.likelihoods import SparseTarget
 from atacvi.nn.sparse_input import weighted_feature_sum
+
+if TYPE_CHECKING:
+    from atacvi.likelihoods import SparseTarget
 
 # Standardised expression beyond this is an outlier of one cell, not a direction to learn from.
 _MAX_STANDARDISED = 10.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atacvi.pl.crossmodal import joint_space, retrieval_recall
 from atacvi.pl.embedding import latent_umap
 from atacvi.pl.generation import generation
 from atacvi.pl.heatmap import heatmap
@@ -17,10 +18,12 @@ __all__ = [
     "generation",
     "heatmap",
     "imputation",
+    "joint_space",
     "latent_umap",
     "links",
     "mixture_weights",
     "responsibilities",
+    "retrieval_recall",
     "tracks",
     "training_curves",
     "volcano",

@@ -31,7 +31,7 @@ from atacvi.training.denoiser_plan import (
     CellLatents,
     DenoiserPlan,
     LatentDataModule,
-    LogHeldOutDenoising,
+    SelectDenoiser,
     held_out_denoising_loss,
 )
 from atacvi.training.emphasis import emphasis_of
@@ -83,7 +83,7 @@ __all__ = [
     "FinetuningViews",
     "LatentDataModule",
     "LearnNewColumns",
-    "LogHeldOutDenoising",
+    "SelectDenoiser",
     "MultiViewStages",
     "MultiViewTrainingPlan",
     "NEGATIVES",

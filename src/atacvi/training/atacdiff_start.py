@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Embeddings of peaks need no more cells than these.
 _MAX_CELLS_EMBEDDING = 4_000
 # Loadings start as if the prior of this many average cells had been seen beside the data.
-_SHRINKAGE = 100.0
+_SHRINKAGE = 10.0
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Cells of the decomposition; more change little and cost time.
 _MAX_CELLS = 50_000
+# Dimensions of the start; further ones fit the cells they were found in rather than other cells.
+_MAX_DIMENSIONS = 30
 # Regions whose loadings are longer than those of this share of the regions are cut to their length.
 _LENGTH_QUANTILE = 0.98
 # Squared length of all embeddings, in units of that of the longest loading: the part that fills up
@@ -153,7 +155,7 @@ def start_atacformer(module: AtacformerModule, tokens: sp.csr_matrix, seed: int 
     active = module.active_ids.cpu().numpy()
     tokens = tokens[:, active] if len(active) < tokens.shape[1] else tokens
     width = module.config.hidden_size
-    loadings, _ = spectral_loadings(tokens, width - 2, seed)
+    loadings, _ = spectral_loadings(tokens, min(width - 2, _MAX_DIMENSIONS), seed)
     rows = balanced_rows(loadings, width, np.random.default_rng([seed, 1]))
     table = module.embeddings.token_embeddings.weight
     table[: len(active)] = torch.as_tensor(rows).to(table)

@@ -28,7 +28,8 @@ class CRAFTPlan(TokenTrainingPlan):
     lr
         Highest learning rate, of the projections or the decoder.
     encoder_lr_factor
-        Learning rate of the encoders relative to `lr`.
+        Learning rate of the encoders relative to `lr`. Low: what tells cells apart is a small part
+        of what the encoders give, and large steps wash the start away.
     weight_decay
         Of AdamW; biases, norms, embeddings and the temperature are not decayed.
     warmup
@@ -43,8 +44,8 @@ class CRAFTPlan(TokenTrainingPlan):
         self,
         module: CRAFTModule,
         *,
-        lr: float = 1e-3,
-        encoder_lr_factor: float = 0.3,
+        lr: float = 5e-4,
+        encoder_lr_factor: float = 0.05,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
     ) -> None:

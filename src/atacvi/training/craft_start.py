@@ -326,6 +326,4 @@ def start_decoder(
     residual = wanted - wanted.mean() - spread_of @ weights
     decoder.library_weights.copy_(torch.as_tensor(weights))
     # the mean of a log-normal lies above its median
-    decoder.library_offset.fill_(
-        float(wanted.mean() - middle @ weights + 0.5 * residual.var())
-    )
+    decoder.library_offset.fill_(float(wanted.mean() - middle @ weights + 0.5 * residual.var()))

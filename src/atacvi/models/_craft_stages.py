@@ -1,0 +1,330 @@
+"""The stages of CRAFTModel's training: alignment of both modalities, then imputation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from atacvi._constants import BATCH_KEY, LABELS_KEY, X_KEY
+from atacvi.models._atacformer_fit import TokenFitMixin, training_seed
+from atacvi.models._craft_imputation import fit_retrieval_scale, fit_ridge
+from atacvi.training import (
+    AlignmentPlan,
+    AlignmentViews,
+    BatchPlan,
+    DecoderPlan,
+    DecoderViews,
+    SelectFromStart,
+    TokenDataModule,
+    TokenDataset,
+    TokenRows,
+    best_logit_scale,
+    checkpoint_path,
+    read_checkpoint,
+    start_alignment,
+    start_atacformer,
+    start_decoder,
+    start_embedding_encoder,
+    start_expression_encoder,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+STAGES = ("alignment", "imputation")
+_N_PROBE = 2_000
+# Cells a fine cluster holds on average; two cells of one are taken to be the same in all but name
+_CLUSTER_SIZE = 10
+_MAX_CLUSTERS = 500
+_FINISHED = "finished.pt"
+
+
+class CRAFTStagesMixin(TokenFitMixin):
+    """`_align` and `_learn_imputation`."""
+
+    start_scores_: dict[str, float] | None
+    start_correlation_: np.ndarray | None
+    ridge_: dict[str, np.ndarray] | None
+    retrieval_scale_: float | None
+    decoder_is_trained_: bool
+
+    # ---- alignment ------------------------------------------------------------------------
+
+    def _align(
+        self,
+        split: tuple[np.ndarray, ...],
+        max_epochs: int | None,
+        plan: AlignmentPlan,
+        *,
+        folder: Path | None,
+        start: str,
+        max_tokens: int | None,
+        token_dropout: float,
+        count_dropout: float,
+        freeze_encoders: bool,
+        false_negatives: str,
+        negatives: str,
+        batch_size: int,
+        resume: bool,
+        **common: Any,
+    ) -> None:
+        tokens, (rna, _, _) = self._tokens(None), self._rna_input(None)  # type: ignore[attr-defined]
+        seed = training_seed()
+        if not self.started_:
+            self._start(tokens, rna, split[0], start)
+            self.started_ = True
+        self.start_scores_ = None
+        finished = _finished(folder) if resume else None
+        if finished is not None:
+            self.module.load_state_dict(finished)
+            self._set_means(split[0])
+            return
+        context = self.atac_side._context(max_tokens)  # type: ignore[attr-defined]
+        rows = TokenRows(tokens, context, seed=seed)
+        columns = self._pair_columns(tokens, rna, false_negatives, negatives)
+        views = {"token_dropout": token_dropout, "count_dropout": count_dropout, "seed": seed}
+        data = TokenDataModule(
+            TokenDataset(rows, AlignmentViews(rna, **views), columns),  # type: ignore[arg-type]
+            TokenDataset(rows, AlignmentViews(rna), columns),
+            *split,
+            token_budget=int(rows.lengths.sum()) + 1,
+            max_cells=batch_size,
+            seed=seed,
+            n_workers=common["n_workers"],
+        )
+        epochs = default_epochs(len(split[0])) if max_epochs is None else max_epochs
+        encoders = [p for n in ("gene_encoder", "atac_encoder") for p in self._parameters(n)]
+        trained = [p for p in encoders if p.requires_grad] if freeze_encoders else []
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        try:
+            probe = self._contrast_probe(tokens, rna, split[1]) if common["watch"] else None
+            self._run(plan, data, epochs, probe, folder, kind="alignment", resume=resume, **common)
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+        self._set_means(split[0])
+        _write_finished(folder, self.module)
+
+    def _start(self, tokens: sp.csr_matrix, rna: Any, cells: np.ndarray, start: str) -> None:
+        """Set starting values from the training cells."""
+        seed = training_seed()
+        encoder = self.module.atac_encoder
+        if not self.atac_side.started_:  # type: ignore[attr-defined]
+            start_atacformer(encoder, tokens[cells], seed)
+            self.atac_side.started_ = True  # type: ignore[attr-defined]
+        if self.rna_encoder == "mlp":  # type: ignore[attr-defined]
+            start_expression_encoder(self.module.gene_encoder, rna[cells], seed)
+        elif self.rna_encoder == "obsm":  # type: ignore[attr-defined]
+            start_embedding_encoder(self.module.gene_encoder, rna[cells])
+        if start == "canonical":
+            chosen = cells
+            if len(chosen) > 10 * _N_PROBE:
+                chosen = np.sort(np.random.default_rng(seed).choice(cells, 10 * _N_PROBE, False))
+            found = start_alignment(
+                self.module,
+                self._encoded_rna(rna, chosen),  # type: ignore[attr-defined]
+                self._encoded_atac(tokens, chosen, max_tokens=2048, seed=seed),  # type: ignore[attr-defined]
+                seed,
+            )
+            self.start_correlation_ = found.correlation
+
+    def _pair_columns(
+        self, tokens: sp.csr_matrix, rna: Any, false_negatives: str, negatives: str
+    ) -> dict[str, np.ndarray]:
+        """Return what tells which cells are no negatives of each other."""
+        columns: dict[str, np.ndarray] = {}
+        if negatives == "batch" and int(self.summary_stats.n_batch) > 1:  # type: ignore[attr-defined]
+            columns["batch"] = _codes(self.adata_manager, BATCH_KEY)
+        if false_negatives == "labels":
+            columns["group"] = _codes(self.adata_manager, LABELS_KEY)
+        elif false_negatives == "clusters":
+            from sklearn.cluster import MiniBatchKMeans
+
+            latent = self._joint_start(tokens, rna)
+            n_clusters = int(np.clip(len(latent) // _CLUSTER_SIZE, 1, _MAX_CLUSTERS))
+            found = MiniBatchKMeans(n_clusters, n_init=3, random_state=training_seed()).fit(latent)
+            columns["group"] = found.labels_.astype(np.int64)
+        return columns
+
+    def _joint_start(self, tokens: sp.csr_matrix, rna: Any) -> np.ndarray:
+        cells = np.arange(tokens.shape[0])
+        atac = self._encoded_atac(tokens, cells, max_tokens=2048, seed=training_seed())  # type: ignore[attr-defined]
+        parts = (
+            self._projected("rna", self._encoded_rna(rna, cells), centre=False),  # type: ignore[attr-defined]
+            self._projected("atac", atac, centre=False),  # type: ignore[attr-defined]
+        )
+        return parts[0] + parts[1]
+
+    def _contrast_probe(
+        self, tokens: sp.csr_matrix, rna: Any, cells: np.ndarray
+    ) -> Callable[[], dict[str, float]]:
+        """Return the function that scores the alignment of held-out cells.
+
+        The temperature is the best one for these cells: one that training has made too sharp says
+        nothing against the vectors.
+        """
+        from atacvi.metrics import foscttm, recall_at_k
+
+        rng = np.random.default_rng([training_seed(), 7])
+        chosen = cells
+        if len(cells) > _N_PROBE:
+            chosen = np.sort(rng.choice(cells, _N_PROBE, replace=False))
+
+        def probe() -> dict[str, float]:
+            one = self._projected("rna", self._encoded_rna(rna, chosen), centre=False)  # type: ignore[attr-defined]
+            encoded = self._encoded_atac(tokens, chosen, max_tokens=2048, seed=training_seed())  # type: ignore[attr-defined]
+            two = self._projected("atac", encoded, centre=False)  # type: ignore[attr-defined]
+            scores = {"contrast": -best_logit_scale(one, two)[1]}
+            if len(chosen) > 2:
+                scores["foscttm"] = foscttm(one, two)
+                scores["recall_at_10"] = recall_at_k(two, one, [10])[10]
+            self.start_scores_ = self.start_scores_ or scores
+            return scores
+
+        return probe
+
+    @torch.no_grad()
+    def _set_means(self, cells: np.ndarray) -> None:
+        """Set the mean vector of each modality over the training cells."""
+        for name in ("rna", "atac"):
+            vectors = getattr(self, f"_{name}_vectors")(None, cells, centre=False)[0]
+            mean = torch.as_tensor(vectors.mean(axis=0))
+            getattr(self.module, f"{name}_mean").copy_(mean)
+
+    # ---- imputation -----------------------------------------------------------------------
+
+    def _learn_imputation(
+        self,
+        split: tuple[np.ndarray, ...],
+        max_epochs: int | None,
+        plan: DecoderPlan,
+        *,
+        folder: Path | None,
+        batch_size: int,
+        resume: bool,
+        **common: Any,
+    ) -> None:
+        counts = sp.csr_matrix(self.adata_manager.get_from_registry(X_KEY))
+        tokens = self._tokens(None)  # type: ignore[attr-defined]
+        cells, _ = self._atac_vectors(None, None, seed=training_seed())  # type: ignore[attr-defined]
+        n_tokens = np.diff(tokens.indptr)
+        start_decoder(self.module, cells[split[0]], counts[split[0]], n_tokens[split[0]])
+        # one token a cell: the rows only number the cells
+        n_cells = len(cells)
+        ones = (np.ones(n_cells), np.zeros(n_cells, dtype=np.int64), np.arange(n_cells + 1))
+        rows = TokenRows(sp.csr_matrix(ones, shape=(n_cells, 1)))
+        views = DecoderViews(cells, counts)
+        data = TokenDataModule(
+            TokenDataset(rows, views),
+            TokenDataset(rows, views),
+            *split,
+            token_budget=n_cells,
+            max_cells=batch_size,
+            seed=training_seed(),
+            n_workers=common["n_workers"],
+        )
+        epochs = default_epochs(len(split[0])) if max_epochs is None else max_epochs
+        held_out = split[1][:_N_PROBE]
+
+        def probe() -> dict[str, float]:
+            batch = views(BatchPlan(0, 0, held_out), np.empty(0), np.empty(0))
+            device = self.module.device
+            with torch.inference_mode():
+                found = self.module.decoder.log_prob(
+                    batch["cells"].to(device), batch["counts"].to(device)
+                )
+            return {"imputation": float(found.mean())}
+
+        chosen = probe if common["watch"] else None
+        self._run(plan, data, epochs, chosen, folder, kind="imputation", resume=resume, **common)
+        self.ridge_ = fit_ridge(cells, counts, split[0], split[1])
+        rna, _ = self._rna_vectors(None, None)  # type: ignore[attr-defined]
+        self.retrieval_scale_ = fit_retrieval_scale(
+            rna, cells, counts, split[0], split[1], float(self.module.logit_scale.detach())
+        )
+        self.decoder_is_trained_ = True
+
+    # ---- pieces ---------------------------------------------------------------------------
+
+    def _run(
+        self,
+        plan: Any,
+        data: TokenDataModule,
+        max_epochs: int,
+        probe: Callable[[], dict[str, float]] | None,
+        folder: Path | None,
+        *,
+        kind: str,
+        resume: bool,
+        early_stopping_patience: int | None,
+        watch: bool,
+        n_workers: int,
+        trainer_kwargs: dict[str, Any],
+        **hardware: Any,
+    ) -> None:
+        """Train one stage, with the best epoch kept."""
+        if max_epochs < 1:
+            return
+        patience = early_stopping_patience or max(5, max_epochs // 4)
+        select = SelectFromStart("", probe, patience=patience) if probe is not None else None
+        arguments = dict(trainer_kwargs)
+        noted = read_checkpoint(folder) if resume and folder is not None else None
+        if noted is not None and folder is not None:
+            if noted.get("kind") != kind:
+                msg = f"{folder} holds a checkpoint of {noted.get('kind')!r}, not of {kind!r}."
+                raise ValueError(msg)
+            arguments["ckpt_path"] = str(checkpoint_path(folder))
+        place = None if folder is None else str(folder)
+        self._fit(plan, data, max_epochs, select, place, kind=kind, **{**hardware, **arguments})
+
+    def _paired_split(
+        self, folder: Path | None, **kwargs: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return training, validation and test cells, of those that have both modalities."""
+        noted = None
+        for stage in STAGES:
+            noted = noted or (None if folder is None else read_checkpoint(folder / stage))
+        if noted is not None:
+            parts = [np.asarray(part) for part in noted["split"]]
+        else:
+            parts = list(self._split(**kwargs))
+        counts = self.adata_manager.get_from_registry(X_KEY)
+        paired = np.asarray(counts.sum(axis=1)).ravel() > 0
+        paired &= np.diff(self._tokens(None).indptr) > 0  # type: ignore[attr-defined]
+        split = [part[paired[part]] for part in parts]
+        if len(split[0]) < 2:
+            msg = f"{len(split[0])} training cells have both modalities; at least 2 are needed."
+            raise ValueError(msg)
+        return split[0], split[1], split[2]
+
+    def _parameters(self, name: str) -> list[torch.nn.Parameter]:
+        return list(getattr(self.module, name).parameters())
+
+
+def default_epochs(n_cells: int) -> int:
+    """Return the epochs that give small data about as many steps as large data, 10 to 40."""
+    return int(np.clip(round(10 * 10_000 / max(1, n_cells)), 10, 40))
+
+
+def _codes(manager: Any, key: str) -> np.ndarray:
+    return np.asarray(manager.get_from_registry(key)).ravel().astype(np.int64)
+
+
+def _finished(folder: Path | None) -> dict[str, torch.Tensor] | None:
+    """Return the weights at the end of a stage that was finished."""
+    if folder is None or not (folder / _FINISHED).exists():
+        return None
+    return torch.load(folder / _FINISHED, map_location="cpu", weights_only=True)
+
+
+def _write_finished(folder: Path | None, module: torch.nn.Module) -> None:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{_FINISHED}.tmp"
+        torch.save(module.state_dict(), unfinished)
+        unfinished.replace(folder / _FINISHED)
