@@ -84,7 +84,10 @@ def test_embed_cells_and_bed_files(checkpoint, folder, tmp_path, capsys):
         (("pretrain", "none.h5ad", "--out", "{tmp}/x"), "none.h5ad does not exist"),
         (("pretrain", "{folder}", "--out", "{tmp}/no/x"), "make it first"),
         (("pretrain", "{tmp}", "--out", "{tmp}/x"), "holds no file that ends in .h5ad"),
-        (("embed", "{folder}", "--model", "{tmp}", "--out", "{tmp}/x.h5ad"), "holds no universe.bed.gz"),
+        (
+            ("embed", "{folder}", "--model", "{tmp}", "--out", "{tmp}/x.h5ad"),
+            "holds no universe.bed.gz",
+        ),
         (("embed", "{folder}", "--model", "{tmp}", "--out", "{tmp}/x.txt"), "ends in .h5ad"),
         (("embed", "none.bed", "--model", "{check}", "--out", "{tmp}/x.h5ad"), "does not exist"),
     ],

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from atacvi import __version__
 from atacvi.cli._arguments import Parser
 from atacvi.cli._demo import add_demo
+from atacvi.cli._embed import add_embed
+from atacvi.cli._pretrain import add_pretrain
 from atacvi.cli._screen import Interrupted, complain, signals_raise
 from atacvi.cli._tokenize import add_tokenize
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # In the order of the help; each adds its arguments and the function that runs it.
-COMMANDS = (add_demo, add_tokenize)
+COMMANDS = (add_demo, add_tokenize, add_pretrain, add_embed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -99,7 +99,8 @@ def draw_open(
             break
     kept = kept.sort().values
     rows, cols = kept // n_features, kept % n_features
-    return SparseTarget(rows, cols, torch.ones_like(rows, dtype=torch.float), tuple(log_rate.shape))
+    shape = (log_rate.shape[0], n_features)
+    return SparseTarget(rows, cols, torch.ones_like(rows, dtype=torch.float), shape)
 
 
 def _draw_events(log_rate: Tensor, total: Tensor, generator: Generators) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ _MODEL: dict[str, dict[str, Any]] = {
     },
 }
 _TRAINING: dict[str, dict[str, Any]] = {
-    # The first weight that is tried, see MultiViewStages. Sparse counts support fewer latent
+    # Sparse counts support fewer latent
     # directions than the plain ELBO of the training cells spends, and noise fills the others; with
     # a larger weight they fall to the prior, and the ELBO of held-out cells is better for it.
     "default": {"max_kl_weight": 2.0},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from scvi.module.base import BaseModuleClass, auto_move_data
@@ -212,7 +212,8 @@ class ATACDiffModule(
         self.condition_dropout, self.joint = condition_dropout, joint
         self.loading_precision, self.unit_sphere = loading_precision, unit_sphere
         self.peaks_per_step = min(n_peaks, peaks_per_step or PEAKS_PER_STEP)
-        self.refine, self.stage = refine, cast("Stage", "autoencoder")
+        self.refine = refine
+        self.stage: Stage = "autoencoder"
         self.process: FlowMatching | GaussianDiffusion = (
             FlowMatching()
             if objective == "flow"

@@ -21,9 +21,7 @@ def _kernel(squared: Tensor, scale: Tensor, kernel: Kernel) -> Tensor:
     return sum(torch.exp(-squared / (s * scale)) for s in _SCALES)  # type: ignore[return-value]
 
 
-def squared_mmd(
-    x: Tensor, y: Tensor, kernel: Kernel = "imq", *, unbiased: bool = True
-) -> Tensor:
+def squared_mmd(x: Tensor, y: Tensor, kernel: Kernel = "imq", *, unbiased: bool = True) -> Tensor:
     r"""Return the squared maximum mean discrepancy of two samples, a scalar.
 
     .. math::

@@ -166,7 +166,7 @@ def joint_space(
 
         chosen = rng.permutation(len(one))[:links]
         segments = np.stack([points[chosen], points[len(one) + chosen]], axis=1)
-        axes[0].add_collection(LineCollection(list(segments), colors="#999999", lw=0.4, zorder=0))
+        axes[0].add_collection(LineCollection(list(segments), colors="#555555", lw=0.5, alpha=0.6))
     modality = np.repeat(_MODALITIES, [len(one), len(two)])
     # cells in random order: the second modality must not hide the first
     order = rng.permutation(n_cells)

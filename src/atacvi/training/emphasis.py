@@ -31,7 +31,9 @@ def emphasis_of(mean: ArrayLike) -> NDArray[np.float32]:
     --------
     >>> import numpy as np
     >>> from atacvi.training import emphasis_of
-    >>> emphasis_of([[3.0, 1.0], [-3.0, -1.0], [3.0, -1.0], [-3.0, 1.0]]).astype(float).round(2).tolist()
+    >>> emphasis_of([[3.0, 1.0], [-3.0, -1.0], [3.0, -1.0], [-3.0, 1.0]]).astype(float).round(
+    ...     2
+    ... ).tolist()
     [[1.34, 0.0], [0.0, 0.45]]
     """
     mean = np.asarray(mean, dtype=np.float64)

@@ -24,10 +24,7 @@ logger = logging.getLogger(__name__)
 _MONITOR = "elbo_validation"
 
 # What a resumed run needs to know
-_STATE = (
-    *("borders", "n_clusters", "best", "best_state", "waited", "cuts"),
-    *("kl_weight", "best_kl_weight", "kl_settled", "before_trial"),
-)
+_STATE = ("borders", "n_clusters", "best", "best_state", "waited", "cuts")
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,6 @@ class StageSchedule:
         Cuts of the learning rate in a stage before it ends.
     lr_factor
         What a cut multiplies the learning rate by.
-    kl_limit
-        Largest weight of the KL term that the warm-up tries; ``None`` leaves the plan's.
-    kl_gain
-        Share by which a larger weight must improve the held-out ELBO to be kept.
     """
 
     mixture_start: int | None
@@ -68,17 +61,12 @@ class StageSchedule:
     min_delta: float = 0.0
     lr_cuts: int = 0
     lr_factor: float = 0.25
-    kl_limit: float | None = None
-    kl_gain: float = 0.0
 
 
 class MultiViewStages(Callback):
     """Move the module through its stages; keep its best weights and stop on the held-out ELBO.
 
-    On a plateau of the warm-up the weight of the KL term is doubled for as long as that clearly
-    helps the ELBO of the held-out cells, in which it weighs one: where few or shallow cells make
-    the network fit noise, fewer latent directions stay in use. Without a clear gain the weight
-    goes back, since weak directions may be rare types. On further plateaus the learning rate is cut.
+    On a plateau the learning rate is cut.
     Training always goes on from the best weights. After the last cut, a plateau in the warm-up
     begins the mixture, which starts one cut down, and a plateau after that ends the training. The
     best weights of a stage are put back at its end, so that neither the mixture nor the user gets
@@ -122,10 +110,6 @@ class MultiViewStages(Callback):
         self.best = float("inf")
         self.best_state: dict[str, torch.Tensor] | None = None
         self.waited, self.cuts = 0, 0
-        self.kl_weight: float | None = None  # that of the plan, until another one is tried
-        self.best_kl_weight: float | None = None
-        self.kl_settled = False
-        self.before_trial = float("inf")
 
     # Lightning stores this with a checkpoint, and gives it back when training resumes.
     def state_dict(self) -> dict[str, Any]:
@@ -142,10 +126,6 @@ class MultiViewStages(Callback):
         epoch, schedule = trainer.current_epoch, self.schedule
         plan: Any = pl_module
         module = plan.module
-        if schedule.kl_limit is not None:
-            if self.kl_weight is None:
-                self.kl_weight = plan.max_kl_weight
-            plan.max_kl_weight = self.kl_weight
         if not module.mixture_active and schedule.mixture_start is not None:
             if epoch >= schedule.mixture_start or self._stage_is_over():
                 self._begin_mixture(trainer, plan, epoch)
@@ -162,8 +142,6 @@ class MultiViewStages(Callback):
     def _begin_mixture(self, trainer: Trainer, plan: Any, epoch: int) -> None:
         module = plan.module
         self._put_best_back(module)
-        if self.best_kl_weight is not None:
-            plan.max_kl_weight = self.kl_weight = self.best_kl_weight
         labels = None if self.labels is None else self.labels()
         fit = mixture_of(*self.get_latent(), labels, self.n_clusters, self.random_state)
         if len(fit.weights) != module.n_clusters:
@@ -191,26 +169,6 @@ class MultiViewStages(Callback):
         waited = patience is not None and self.waited >= patience
         return waited and self.cuts >= self.schedule.lr_cuts
 
-    def _try_kl_weight(self, plan: Any) -> bool:
-        """Double the KL weight if the last one tried was for the better, else settle for the best.
-
-        Returns whether a new weight is on trial.
-        """
-        limit, current = self.schedule.kl_limit, self.kl_weight
-        if limit is None or current is None or self.kl_settled or plan.module.mixture_active:
-            return False
-        if current == self.best_kl_weight and current < limit:
-            self.kl_weight = min(limit, 2 * current)
-            self.before_trial = self.best
-            self.best -= self.schedule.kl_gain * abs(self.best)  # the next best must be below
-        else:
-            if current != self.best_kl_weight:
-                self.best = self.before_trial
-            self.kl_settled = True
-            self.kl_weight = current if self.best_kl_weight is None else self.best_kl_weight
-        plan.max_kl_weight = self.kl_weight
-        return not self.kl_settled
-
     def _cut_learning_rate(self, trainer: Trainer) -> None:
         self.waited, self.cuts = 0, self.cuts + 1
         for optimizer in trainer.optimizers:
@@ -225,7 +183,7 @@ class MultiViewStages(Callback):
         if not np.isfinite(value):
             return
         if value < self.best - self.schedule.min_delta:
-            self.best, self.waited, self.best_kl_weight = value, 0, self.kl_weight
+            self.best, self.waited = value, 0
             if self.restore_best:
                 state = pl_module.module.state_dict()
                 self.best_state = {k: v.detach().clone() for k, v in state.items()}
@@ -234,11 +192,7 @@ class MultiViewStages(Callback):
         schedule, module = self.schedule, pl_module.module
         if schedule.patience is None or self.waited < schedule.patience:
             return
-        if self._try_kl_weight(pl_module):
-            logger.info("The KL term is tried with weight %g.", self.kl_weight)
-            self._put_best_back(module)
-            self.waited = 0
-        elif self.cuts < schedule.lr_cuts:
+        if self.cuts < schedule.lr_cuts:
             self._put_best_back(module)
             self._cut_learning_rate(trainer)
         elif module.mixture_active or schedule.mixture_start is None:
