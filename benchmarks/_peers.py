@@ -35,12 +35,19 @@ class Peer(NamedTuple):
 
 
 def load_data(path: str, min_cells: int = 5, min_fraction: float = 0.001) -> MuData:
-    """Read a MuData and keep features that enough cells show (at least 0.1 % and five)."""
+    """Read a MuData and keep features that enough cells show (at least 0.1 % and five).
+
+    An AnnData (``.h5ad``) is taken for accessibility alone.
+    """
+    import anndata as ad
     import mudata as md
 
     with contextlib.suppress(AttributeError):
         md.set_options(pull_on_update=False)
-    mdata = md.read_h5mu(path)
+    if str(path).endswith(".h5ad"):
+        mdata = md.MuData({"atac": ad.read_h5ad(path)})
+    else:
+        mdata = md.read_h5mu(path)
     return filter_features(mdata, min_cells, min_fraction)
 
 
@@ -49,7 +56,7 @@ def filter_features(mdata: MuData, min_cells: int = 5, min_fraction: float = 0.0
     import mudata as md
 
     kept = {}
-    for name in ("rna", "atac"):
+    for name in [name for name in ("rna", "atac") if name in mdata.mod]:
         adata = mdata[name]
         seen = np.asarray((adata.X > 0).sum(axis=0)).ravel()
         kept[name] = adata[:, seen >= max(min_cells, min_fraction * adata.n_obs)].copy()
@@ -235,6 +242,38 @@ def peakvi(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
     return peakvi_model(mdata, seed, options).get_latent_representation()
 
 
+def poissonvi(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
+    """Latent of POISSONVI (Martens et al., Nat. Methods 2024), on fragments."""
+    import scvi
+
+    scvi.settings.seed = seed
+    adata = mdata["atac"].copy()
+    values = adata.X.data
+    if (values == 2).sum() > (values == 1).sum():  # insertions, of which a fragment has two
+        adata.X.data = np.ceil(values / 2)
+    scvi.external.POISSONVI.setup_anndata(adata)
+    model = scvi.external.POISSONVI(adata)
+    model.train(max_epochs=options.get("poissonvi_epochs", 40), accelerator=_accelerator(options))
+    return model.get_latent_representation()
+
+
+def atacdiff(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
+    """Semantic latent of atacvi's ATACDiffModel; ``atacdiff_model``, ``atacdiff_train`` are keywords.
+
+    The latent needs the auxiliary stage only.
+    """
+    import scvi
+
+    import atacvi
+
+    scvi.settings.seed = seed
+    adata = mdata["atac"].copy()
+    atacvi.ATACDiffModel.setup_anndata(adata)
+    model = atacvi.ATACDiffModel(adata, **options.get("atacdiff_model", {}))
+    model.train(stages=["auxiliary"], **options.get("atacdiff_train", {}))
+    return model.get_latent_representation()
+
+
 def multiview_model(mdata: MuData, seed: int, options: dict[str, Any]) -> Any:
     """Train atacvi's MultiViewModel; ``multiview_model`` and ``multiview_train`` are keywords."""
     import scvi
@@ -268,8 +307,10 @@ def load_imports(names: tuple[str, ...]) -> None:
 _CLASSIC = ("scanpy", "sklearn.utils.extmath")
 PEERS: dict[str, Peer] = {
     "multiview": Peer(multiview, ("scvi", "atacvi"), seeded=True),
+    "atacdiff": Peer(atacdiff, ("scvi", "atacvi"), seeded=True),
     "multivi": Peer(multivi, ("scvi",), seeded=True),
     "peakvi": Peer(peakvi, ("scvi",), seeded=True),
+    "poissonvi": Peer(poissonvi, ("scvi",), seeded=True),
     "multi_spectral": Peer(multi_spectral, ("snapatac2",), seeded=False),
     "spectral_rna": Peer(spectral_rna, ("snapatac2",), seeded=False),
     "spectral_atac": Peer(spectral_atac, ("snapatac2",), seeded=False),

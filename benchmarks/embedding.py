@@ -1,8 +1,10 @@
-"""Compare joint embeddings on a labelled paired data set: quality, seconds, peak memory.
+"""Compare embeddings on a labelled data set, paired or ATAC alone: quality, seconds, peak memory.
 
     python benchmarks/embedding.py --data snareseq_adult_mouse_cortex.h5mu --drop-label Mis \
         --methods multiview multivi multi_spectral concat wnn mofa rna_pca lsi --seeds 0 1 2 \
         --out results/snare
+    python benchmarks/embedding.py --data leukemia_corces2016.h5ad \
+        --methods atacdiff spectral_atac lsi peakvi poissonvi --seeds 0 1 2 --out results/leukemia
 
 Features are kept if at least 0.1 % of the cells and five cells show them. Cells with a dropped
 label are trained on but not scored. Methods without randomness run with the first seed only.
@@ -51,10 +53,8 @@ def embed(data: str, method: str, seed: int, out: str, options: dict[str, Any]) 
 
 def read_labels(data: str, label_key: str) -> np.ndarray:
     """Read one column of the observations, from MuData or from its modalities."""
-    import mudata as md
-
-    mdata = md.read_h5mu(data)
-    for frame in (mdata.obs, mdata["rna"].obs, mdata["atac"].obs):
+    mdata = peers.load_data(data, min_cells=0, min_fraction=0)
+    for frame in (mdata.obs, *(adata.obs for adata in mdata.mod.values())):
         if label_key in frame:
             return frame[label_key].astype(str).to_numpy()
     msg = f"{label_key!r} is in none of obs, rna.obs and atac.obs of {data}; see --label-key."

@@ -68,6 +68,7 @@ def test_a_training_epoch_is_kept_only_if_held_out_cells_gain(pairs):
     np.testing.assert_array_equal(atac, start.get_latent_representation(modality="atac"))
 
 
+@pytest.mark.slow
 def test_training_lowers_the_held_out_contrast_of_a_random_start(pairs):
     CRAFTModel.setup_mudata(pairs)
     model = build(pairs)
@@ -146,6 +147,7 @@ def test_save_and_load(model, pairs, query, tmp_path, with_data):
         )
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(pairs, tmp_path):
     class Stop(Exception):
         pass

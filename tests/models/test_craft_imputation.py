@@ -77,7 +77,7 @@ def test_library_size_is_the_total(model, query, method):
 def test_depth_is_predicted_from_accessibility(model, query):
     depth = np.asarray(query["rna"].X.sum(axis=1)).ravel()
     found = model.impute_rna(query, target="counts").sum(axis=1)
-    assert np.corrcoef(np.log(depth), np.log(found))[0, 1] > 0.3
+    assert np.corrcoef(np.log(depth), np.log(found))[0, 1] > 0.2
     assert 0.7 < found.mean() / depth.mean() < 1.4
 
 

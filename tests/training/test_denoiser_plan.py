@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from atacvi.training import (
     CellLatents,
     DenoiserPlan,
     LatentDataModule,
-    LogHeldOutDenoising,
+    SelectDenoiser,
     denoiser_plan,
     held_out_denoising_loss,
 )
@@ -153,6 +155,27 @@ def test_held_out_loss_is_of_the_network_given():
     assert held_out_denoising_loss(module, network, latents(40)) > plain + 5
 
 
+@pytest.mark.parametrize("patience", [2, None])
+def test_best_network_is_kept_and_training_ends_when_it_gets_worse(patience):
+    module = make()
+    plan = DenoiserPlan(module, 10)
+    plan.log = lambda *args, **kwargs: None
+    select = SelectDenoiser(latents(40), patience)
+    stopped = []
+    for bias in (3.0, 0.0, 4.0, 5.0):
+        torch.nn.init.constant_(plan.average.module.output.bias, bias)
+        trainer = SimpleNamespace(should_stop=False)
+        select.on_train_epoch_end(trainer, plan)
+        stopped.append(trainer.should_stop)
+    other = SelectDenoiser(latents(40), patience)
+    other.load_state_dict(select.state_dict())
+    other.on_fit_end(trainer, plan)
+    kept = plan.average.module.output.bias[0].item()
+    assert (stopped, kept) == (
+        ([False] * 4, 5.0) if patience is None else ([False, False, False, True], 0.0)
+    )
+
+
 @pytest.mark.parametrize("objective", ["flow", "v", "x0"])
 def test_training_learns_the_latents_given_the_conditions(objective):
     module = make(objective=objective)
@@ -162,7 +185,7 @@ def test_training_learns_the_latents_given_the_conditions(objective):
     held_out = CellLatents(*(part[-40:] for part in cells.latents))
     before = held_out_denoising_loss(module, module.denoiser, held_out)
     module.begin("diffusion")
-    Trainer(max_epochs=4, callbacks=[LogHeldOutDenoising(held_out)], **SILENT).fit(plan, cells)
+    Trainer(max_epochs=4, callbacks=[SelectDenoiser(held_out, 4)], **SILENT).fit(plan, cells)
     plan.take_average()
     module.eval()
     assert held_out_denoising_loss(module, module.denoiser, held_out) < 0.6 * before

@@ -14,7 +14,7 @@ from scvi.train import Trainer, TrainRunner
 from atacvi._constants import LABELS_KEY
 from atacvi.models._atacdiff_resume import FinishedStages
 from atacvi.models._streaming import StreamingMixin
-from atacvi.modules import STAGES
+from atacvi.modules import MIN_CELLS_REFINEMENT, STAGES
 from atacvi.priors import fit_mixture, moments_by_label, split_to_number
 from atacvi.training import (
     BeginMixture,
@@ -239,12 +239,12 @@ class ATACDiffTrainingMixin(StreamingMixin):
     def _check_stages(self, stages: Sequence[Stage] | None) -> list[Stage]:
         if stages is None:
             return self._needed_stages()
-        stages = [stages] if isinstance(stages, str) else list(stages)
-        unknown = [stage for stage in stages if stage not in STAGES]
+        named = [stages] if isinstance(stages, str) else list(stages)
+        unknown = [stage for stage in named if stage not in STAGES]
         if unknown:
             msg = f"stages holds {unknown}; choose among {', '.join(STAGES)}."
             raise ValueError(msg)
-        ordered = [stage for stage in STAGES if stage in stages]
+        ordered = [stage for stage in STAGES if stage in named]
         for stage in ordered:
             before = self._rests_on(stage)
             missing = [s for s in before if s not in self.stages_done_ and s not in ordered]
@@ -261,10 +261,18 @@ class ATACDiffTrainingMixin(StreamingMixin):
         share = 10_000 / max(1, self.adata.n_obs)
         chosen = {
             "autoencoder": int(np.clip(round(40 * share), 20, 200)),
-            "auxiliary": int(np.clip(round(20 * share), 15, 60)),
+            # Without a network to refine z only its decoder learns, from a good start.
+            "auxiliary": int(np.clip(round(20 * share), 15, 60)) if self._refines() else 15,
             "diffusion": 60,
         }
         return {stage: given[stage] or n for stage, n in chosen.items()}
+
+    def _refines(self) -> bool:
+        """Return whether the network of z will learn: given, or by the number of cells."""
+        module = self.module
+        if module.auxiliary_encoder.spectral is None or module.refine is not None:
+            return module.refine is not False
+        return bool(self.adata.n_obs >= MIN_CELLS_REFINEMENT)
 
     def _split(self, **kwargs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the cells of each part: those of an earlier call, else as asked for."""
@@ -419,12 +427,15 @@ class ATACDiffTrainingMixin(StreamingMixin):
     # ---- what the stages need -------------------------------------------------------------------
 
     def _start(self, train: np.ndarray) -> None:
-        """Set the starting values from the training cells."""
+        """Set the starting values, from the training cells but for the spectral map."""
         self.module.n_train.fill_(float(len(train)))
-        if len(train) > _MAX_CELLS_START:
-            rng = np.random.default_rng(_seed())
-            train = np.sort(rng.choice(train, _MAX_CELLS_START, replace=False))
-        start_from_data(self.module, self._counts_of(train), _seed())
+        rng = np.random.default_rng(_seed())
+        parts = []
+        for cells in (train, np.arange(self.adata.n_obs)):
+            if len(cells) > _MAX_CELLS_START:
+                cells = np.sort(rng.choice(cells, _MAX_CELLS_START, replace=False))
+            parts.append(self._counts_of(cells))
+        start_from_data(self.module, *parts, _seed())
 
     def _counts_of(self, cells: np.ndarray) -> sp.csr_matrix:
         """Return the counts of cells as the likelihood sees them."""

@@ -21,8 +21,10 @@ _SHRINKAGE = 10.0
 
 
 @torch.no_grad()
-def start_from_data(module: Any, counts: sp.csr_matrix, random_state: int) -> None:
-    """Set statistics, the spectral map and the decoders of both branches from training cells.
+def start_from_data(
+    module: Any, counts: sp.csr_matrix, every: sp.csr_matrix, random_state: int
+) -> None:
+    """Set statistics, the spectral map and the decoders of both branches.
 
     Parameters
     ----------
@@ -30,6 +32,9 @@ def start_from_data(module: Any, counts: sp.csr_matrix, random_state: int) -> No
         An `ATACDiffModule`.
     counts
         Counts of training cells as the likelihood sees them, shape (cells, peaks).
+    every
+        Counts of the cells that the spectral map is fitted to. With the held-out cells among them
+        they lie where training cells of their kind do; statistics and decoders never see them.
     random_state
         Seed.
     """
@@ -46,7 +51,7 @@ def start_from_data(module: Any, counts: sp.csr_matrix, random_state: int) -> No
     if module.auxiliary_encoder.spectral is None:
         _start_tables(module, counts, random_state)
     else:
-        _start_spectral(module, counts, depth, random_state)
+        _start_spectral(module, counts, depth, every, random_state)
 
 
 def _start_tables(module: Any, counts: sp.csr_matrix, random_state: int) -> None:
@@ -64,7 +69,11 @@ def _start_tables(module: Any, counts: sp.csr_matrix, random_state: int) -> None
 
 
 def _start_spectral(
-    module: Any, counts: sp.csr_matrix, depth: np.ndarray, random_state: int
+    module: Any,
+    counts: sp.csr_matrix,
+    depth: np.ndarray,
+    every: sp.csr_matrix,
+    random_state: int,
 ) -> None:
     """Set the spectral map, and decoders that go with it.
 
@@ -73,8 +82,8 @@ def _start_spectral(
     component that is noise.
     """
     spectral = module.auxiliary_encoder.spectral
-    n_comps = min(spectral.table.shape[1], counts.shape[0] - 3, counts.shape[1] - 1)
-    fit = fit_spectral(counts, n_comps, random_state=random_state)
+    n_comps = min(spectral.table.shape[1], every.shape[0] - 3, every.shape[1] - 1)
+    fit = fit_spectral(every, n_comps, random_state=random_state)
     input_scale = np.sqrt(np.maximum(fit.eigenvalues, 0.0) / fit.eigenvalues[0])
     parts = (fit.table, fit.degree_weights, fit.idf, fit.scale, input_scale)
     spectral.set_map(*(torch.as_tensor(part) for part in parts))
