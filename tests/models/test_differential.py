@@ -91,12 +91,12 @@ def test_expression_columns_and_scales(model, mdata, types):
 
 
 def test_blocks_of_genes_give_the_same_normaliser(model, monkeypatch):
-    from atacvi.models import _change, _differential
+    from atacvi.models import _change, _differential_expression
 
     mask = np.arange(model.adata.n_obs) < 50
     before = model.differential_expression(idx1=mask, pseudocounts=1e-4, **FAST)
     monkeypatch.setattr(_change, "_VALUES_PER_BLOCK", 200 * 7)
-    monkeypatch.setattr(_differential, "_LOGITS_PER_BLOCK", 200 * 7)
+    monkeypatch.setattr(_differential_expression, "_LOGITS_PER_BLOCK", 200 * 7)
     after = model.differential_expression(idx1=mask, pseudocounts=1e-4, **FAST)
     pd.testing.assert_frame_equal(before.sort_index(), after.sort_index(), rtol=1e-4, atol=1e-5)
 

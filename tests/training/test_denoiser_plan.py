@@ -197,7 +197,10 @@ def test_training_learns_the_latents_given_the_conditions(objective):
     h = module.sample_latents(z, label, **given, noise=noise, options=SamplerOptions())
     assert float(((h[:, 0] > 0) == (label == 1)).float().mean()) > 0.95
     assert float(h[label == 1, 0].mean()) == pytest.approx(2.0, abs=0.4)
-    # Without conditions both modes come, about as often
+    # Without conditions the same noise gives the same cell, whatever z and label say
     free = SamplerOptions(guidance_scale=0.0)
-    h = module.sample_latents(z, label, **given, noise=noise, options=free)
-    assert 0.2 < float((h[:, 0] > 0).float().mean()) < 0.8
+    h, other = (
+        module.sample_latents(v, k, **given, noise=noise, options=free)
+        for v, k in ((z, label), (-z, 1 - label))
+    )
+    torch.testing.assert_close(h, other)

@@ -46,7 +46,7 @@ def draw_counts(
     >>> counts.sum(1).tolist()
     [3.0, 0.0]
     """
-    rows, cols = _draw_events(log_rate, total, generator)
+    rows, cols = _draw_events(_cumulated(log_rate), total, generator)
     return _collect(rows, cols, log_rate.shape)
 
 
@@ -87,10 +87,11 @@ def draw_open(
     n_features = log_rate.shape[1]
     kept = torch.empty(0, dtype=torch.long, device=log_rate.device)
     missing = n_open.clone()
+    cumulated = _cumulated(log_rate)
     for _ in range(max_rounds):
         # A few more than are missing: some meet what is open already.
         asked = torch.where(missing > 0, missing + missing // 4 + 8, 0)
-        rows, cols = _draw_events(log_rate, asked, generator)
+        rows, cols = _draw_events(cumulated, asked, generator)
         new = rows * n_features + cols
         kept = _first_different(torch.cat([kept, new]), n_features, n_open)
         found = torch.bincount(kept // n_features, minlength=len(n_open))
@@ -103,17 +104,20 @@ def draw_open(
     return SparseTarget(rows, cols, torch.ones_like(rows, dtype=torch.float), shape)
 
 
-def _draw_events(log_rate: Tensor, total: Tensor, generator: Generators) -> tuple[Tensor, Tensor]:
+def _cumulated(log_rate: Tensor) -> Tensor:
+    """Return cumulated rates, in double precision: rare features would be lost between others."""
+    rates = (log_rate - log_rate.amax(1, keepdim=True)).exp_()
+    return rates.cumsum(1, dtype=torch.float64)
+
+
+def _draw_events(cumulated: Tensor, total: Tensor, generator: Generators) -> tuple[Tensor, Tensor]:
     """Return cell and feature of each event, in the order of time within a cell."""
-    # Cumulated in double precision: rare features would be lost between the sums of others.
-    rates = (log_rate - log_rate.amax(1, keepdim=True)).exp().double()
-    cumulated = rates.cumsum_(1)
     most = int(total.max()) if total.numel() else 0
-    uniform = _uniform(total, most, generator, log_rate.device)
+    uniform = _uniform(total, most, generator, cumulated.device)
     where = torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True)
-    wanted = torch.arange(most, device=log_rate.device) < total[:, None]
+    wanted = torch.arange(most, device=cumulated.device) < total[:, None]
     rows = wanted.nonzero()[:, 0]
-    cols = where[wanted].clamp(max=log_rate.shape[1] - 1)
+    cols = where[wanted].clamp(max=cumulated.shape[1] - 1)
     return rows, cols
 
 

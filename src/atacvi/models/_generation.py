@@ -52,7 +52,7 @@ class GenerationMixin(StreamingMixin):
         eta: float = 0.0,
         library_size: Literal["sample", "observed"] | float | Sequence[float] = "sample",
         output: Output = "counts",
-        batch_size: int = 256,
+        batch_size: int = 128,
         seed: int = 0,
     ) -> AnnData:
         """Draw cells: z from its prior, h by reverse diffusion, peaks from the likelihood.
