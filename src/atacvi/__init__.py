@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from atacvi import data, datasets, metrics, pl, pp, tl
-    from atacvi.models import ATACDiffModel, AtacformerModel, MultiViewModel
+    from atacvi.models import ATACDiffModel, AtacformerModel, CRAFTModel, MultiViewModel
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ATACDiffModel",
     "AtacformerModel",
+    "CRAFTModel",
     "MultiViewModel",
     "__version__",
     "data",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _NAMESPACES = frozenset({"data", "datasets", "metrics", "pl", "pp", "tl"})
-_MODELS = frozenset({"ATACDiffModel", "AtacformerModel", "MultiViewModel"})
+_MODELS = frozenset({"ATACDiffModel", "AtacformerModel", "CRAFTModel", "MultiViewModel"})
 
 
 def __getattr__(name: str) -> ModuleType | type:

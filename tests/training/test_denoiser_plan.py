@@ -75,7 +75,10 @@ def test_large_data_are_seen_about_once(monkeypatch):
     monkeypatch.setattr(denoiser_plan, "_MIN_STEPS", 1)
     module = data(400, 64)
     assert module.steps_per_epoch == 6
-    assert sum(len(part[0]) for part in module.train_dataloader()) == 6 * 64
+    parts = [part[0] for part in module.train_dataloader()]
+    assert len(parts) == 6
+    assert sum(len(part) for part in parts) == module.n_train
+    assert len(torch.cat(parts).unique(dim=0)) == module.n_train
 
 
 def test_cells_keep_their_conditions():

@@ -312,7 +312,7 @@ class ATACDiffTrainingMixin(StreamingMixin):
         checkpoint = None if run.checkpoint_dir is None else f"{run.checkpoint_dir}/{stage}"
         started = run.resume and checkpoint is not None and checkpoint_path(checkpoint).exists()
         if not (started or self._is_query or self.stages_done_):
-            self._start(train)
+            self._start(run.split)
             module.begin(stage)  # which parts learn depends on the number of cells
         splitter = self._data_splitter_cls(
             self.adata_manager,
@@ -426,16 +426,18 @@ class ATACDiffTrainingMixin(StreamingMixin):
 
     # ---- what the stages need -------------------------------------------------------------------
 
-    def _start(self, train: np.ndarray) -> None:
-        """Set the starting values, from the training cells but for the spectral map."""
+    def _start(self, split: tuple[np.ndarray, ...]) -> None:
+        """Set the starting values from the training cells, the map also from the validation's."""
+        train, validation = split[:2]
         self.module.n_train.fill_(float(len(train)))
         rng = np.random.default_rng(_seed())
         parts = []
-        for cells in (train, np.arange(self.adata.n_obs)):
+        for cells in (train, np.sort(np.concatenate([train, validation]))):
             if len(cells) > _MAX_CELLS_START:
                 cells = np.sort(rng.choice(cells, _MAX_CELLS_START, replace=False))
             parts.append(self._counts_of(cells))
-        start_from_data(self.module, *parts, _seed())
+        counts, every = parts
+        start_from_data(self.module, counts, every, _seed())
 
     def _counts_of(self, cells: np.ndarray) -> sp.csr_matrix:
         """Return the counts of cells as the likelihood sees them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ from atacvi.models._atacformer_setup import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
     from mudata import MuData
 
@@ -145,7 +148,8 @@ def setup_pairs(
         ],
         setup_method_args=setup_method_args,
     )
-    manager.register_fields(mdata, **kwargs)
+    with _without_notes():
+        manager.register_fields(mdata, **kwargs)
     manager.registry[UNIVERSE_ENTRY] = describe_vocabulary(vocabulary)
     manager.registry[PAIRS_ENTRY] = {
         "genes": [str(name) for name in rna.var_names],
@@ -156,6 +160,18 @@ def setup_pairs(
         "n_rna_embed": 0 if embedding is None else embedding.shape[1],
     }
     cls.register_manager(manager)
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Leave out scvi-tools' note that it numbers the columns of the tokens, which says nothing."""
+    noisy = logging.getLogger("scvi")
+    before = noisy.level
+    noisy.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        noisy.setLevel(before)
 
 
 def _check_columns(mdata: MuData, modalities: dict[str, str], **keys: str | None) -> None:

@@ -33,8 +33,8 @@ def start_from_data(
     counts
         Counts of training cells as the likelihood sees them, shape (cells, peaks).
     every
-        Counts of the cells that the spectral map is fitted to. With the held-out cells among them
-        they lie where training cells of their kind do; statistics and decoders never see them.
+        Counts of the cells that the spectral map is fitted to. With validation cells among them
+        those lie where training cells of their kind do; statistics and decoders never see them.
     random_state
         Seed.
     """

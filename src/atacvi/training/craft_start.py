@@ -260,8 +260,8 @@ def best_logit_scale(first: np.ndarray, second: np.ndarray) -> tuple[float, floa
     >>> import numpy as np
     >>> from atacvi.training import best_logit_scale
     >>> scale, loss = best_logit_scale(np.eye(4), np.eye(4))
-    >>> round(scale, 1), loss < 1e-6
-    (4.6, True)
+    >>> scale > 3, loss < 1e-6
+    (True, True)
     """
     from scipy.special import logsumexp
 

@@ -89,7 +89,7 @@ class LatentDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of the training cells."""
         data = TensorDataset(*(part[torch.as_tensor(self.train_idx)] for part in self.latents))
-        n_drawn = self.steps_per_epoch * self.batch_size
+        n_drawn = max(len(data), _MIN_STEPS * self.batch_size)
         return DataLoader(
             data,
             batch_size=self.batch_size,
