@@ -98,12 +98,13 @@ class ATACDiffLossMixin:
         batch: PeakBatch = inference_outputs["batch"]
         posterior: Posterior = inference_outputs["posterior"]
         vector, draw = generative_outputs["peak_vector"], self._draw_peaks(batch)
-        reconstruction = -self.atac_log_prob(batch, vector, draw)
+        # Gathered once: each gather costs a gradient of the size of the whole table.
+        table = self.autoencoder.table
+        rows = table if draw.peaks is None else table[draw.peaks]
+        reconstruction = -self.atac_log_prob(batch, vector, draw, rows)
         kl = self.standard_latent_kl(posterior)
         per_cell = reconstruction + kl_weight * kl
         if self.training and self.loading_precision > 0:
-            table = self.autoencoder.table
-            rows = table if draw.peaks is None else table[draw.peaks]
             per_cell = per_cell + loading_penalty(
                 vector, rows, self.loading_precision, self.n_train, draw.weight
             )
@@ -121,12 +122,22 @@ class ATACDiffLossMixin:
         return 0.5 * (mean.square() + variance - variance.log() - 1).sum(-1)
 
     def atac_log_prob(
-        self, batch: PeakBatch, peak_vector: Tensor, draw: PeakDraw | None = None
+        self,
+        batch: PeakBatch,
+        peak_vector: Tensor,
+        draw: PeakDraw | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Return log p(y | h) of each cell, (cells,); unbiased from a sample of peaks."""
+        """Return log p(y | h) of each cell, (cells,); unbiased from a sample of peaks.
+
+        `rows` are the rows of the table of the peaks drawn, where they are at hand.
+        """
         draw = PeakDraw(None, 1.0) if draw is None else draw
-        head, table = self.autoencoder.head, self.autoencoder.table
-        log_rate = batch.depth.log() + head.log_rates(peak_vector, table, draw.peaks).float()
+        if rows is None:
+            table = self.autoencoder.table
+            rows = table if draw.peaks is None else table[draw.peaks]
+        head = self.autoencoder.head
+        log_rate = batch.depth.log() + head.log_rates_of(peak_vector, rows, draw.peaks).float()
         gate = self.gate_logits if draw.peaks is None else self.gate_logits[draw.peaks]
         return peak_log_prob(batch.atac, log_rate, self.likelihood, gate, draw)
 
