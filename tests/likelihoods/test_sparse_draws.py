@@ -31,7 +31,7 @@ def test_counts_are_multinomial():
     """Means, variances and covariances of the draws are those of the multinomial."""
     n, total = 20_000, 12
     log_rate = rates(5)
-    p = torch.softmax(log_rate, 0).double().numpy()
+    p = torch.softmax(log_rate.double(), 0).numpy()  # scipy wants a sum of one
     drawn = draw_counts(log_rate.expand(n, -1), torch.full((n,), total), seeded()).to_dense()
     drawn = drawn.double().numpy()
     law = scipy.stats.multinomial(total, p)
@@ -41,10 +41,10 @@ def test_counts_are_multinomial():
 
 
 def test_each_outcome_as_often_as_scipy_says():
-    n, p = 30_000, torch.tensor([0.5, 0.3, 0.2])
+    n, p = 30_000, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     drawn = draw_counts(p.log().expand(n, -1), torch.full((n,), 3), seeded()).to_dense().numpy()
     outcomes, counts = np.unique(drawn, axis=0, return_counts=True)
-    expected = n * scipy.stats.multinomial(3, p.double().numpy()).pmf(outcomes)
+    expected = n * scipy.stats.multinomial(3, p.numpy()).pmf(outcomes)
     assert len(outcomes) == 10
     assert scipy.stats.chisquare(counts, expected * n / expected.sum()).pvalue > 1e-3
 
