@@ -6,16 +6,14 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import scvi
 import torch
 from scvi.dataloaders import DataSplitter
 from scvi.train import Trainer, TrainRunner
 
-from atacvi._constants import LABELS_KEY
+from atacvi.models._atacdiff_cells import StageCellsMixin
 from atacvi.models._atacdiff_resume import FinishedStages
-from atacvi.models._streaming import StreamingMixin
-from atacvi.modules import MIN_CELLS_REFINEMENT, STAGES
-from atacvi.priors import fit_mixture, moments_by_label, split_to_number
+from atacvi.models._atacdiff_stages import StagesMixin
+from atacvi.modules import MIN_CELLS_REFINEMENT
 from atacvi.training import (
     BeginMixture,
     CellLatents,
@@ -29,26 +27,18 @@ from atacvi.training import (
     StopOnNonFinite,
     check_plan_kwargs,
     checkpoint_path,
-    fit_latent_prior,
     read_checkpoint,
     standardise_latents,
-    start_from_data,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-    import scipy.sparse as sp
 
     from atacvi.modules import Stage
 
 logger = logging.getLogger(__name__)
 
-# Statistics of this many cells are as good as those of all, and bound time and memory.
-_MAX_CELLS_START = 20_000
-_MAX_CELLS_PROBE = 2_000
-_PROBE_BATCH = 512
 # Arguments of plans that the denoiser's alone has
 _OF_DENOISER = {"ema_decay", "n_warmup"}
 
@@ -65,7 +55,7 @@ class _Run(NamedTuple):
     resume: bool
 
 
-class ATACDiffTrainingMixin(StreamingMixin):
+class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
     """`train` and what it needs of the data."""
 
     module: Any
@@ -197,64 +187,6 @@ class ATACDiffTrainingMixin(StreamingMixin):
             self.module.eval()
             self.module.requires_grad_(True)
             self.is_trained_ = bool(self.stages_done_)
-
-    def _needed_stages(self) -> list[Stage]:
-        """Return the stages that make the model complete."""
-        if self._is_query:
-            return ["autoencoder"]
-        return [s for s in STAGES if not (s == "diffusion" and self.module.joint)]
-
-    @property
-    def _is_query(self) -> bool:
-        """Whether `load_query_data` built the model: only new covariate columns are learnt."""
-        return getattr(self, "query_columns_", None) is not None
-
-    def _rests_on(self, stage: str) -> list[str]:
-        """Return the stages that another one needs."""
-        if stage == "diffusion":
-            return ["autoencoder", "auxiliary"]
-        if stage == "prior":
-            return ["auxiliary"]
-        # Trained together, the denoiser needs the latents that it is to learn.
-        return ["autoencoder"] if stage == "auxiliary" and self.module.joint else []
-
-    def _require_stages(self, *stages: str) -> None:
-        """Raise if a getter needs a stage that was not trained.
-
-        Raises
-        ------
-        RuntimeError
-            In that case.
-        """
-        self._check_if_trained(warn=False)  # type: ignore[attr-defined]
-        needed = self._needed_stages()
-        missing = [s for s in stages if s in needed and s not in self.stages_done_]
-        if missing and not self._is_query:
-            msg = (
-                f"This needs {', '.join(map(repr, missing))}, which was not trained: run "
-                f"train(stages={missing!r}) or train()."
-            )
-            raise RuntimeError(msg)
-
-    def _check_stages(self, stages: Sequence[Stage] | None) -> list[Stage]:
-        if stages is None:
-            return self._needed_stages()
-        named = [stages] if isinstance(stages, str) else list(stages)
-        unknown = [stage for stage in named if stage not in STAGES]
-        if unknown:
-            msg = f"stages holds {unknown}; choose among {', '.join(STAGES)}."
-            raise ValueError(msg)
-        ordered = [stage for stage in STAGES if stage in named]
-        for stage in ordered:
-            before = self._rests_on(stage)
-            missing = [s for s in before if s not in self.stages_done_ and s not in ordered]
-            if missing:
-                msg = (
-                    f"Stage {stage!r} rests on {', '.join(map(repr, missing))}, not trained yet. "
-                    f"Run train(stages={[*missing, stage]!r}) or train()."
-                )
-                raise ValueError(msg)
-        return ordered
 
     def _epochs(self, given: dict[str, int | None]) -> dict[str, int]:
         """Return the epochs of each stage: small data get about as many steps as large data."""
@@ -398,157 +330,3 @@ class ATACDiffTrainingMixin(StreamingMixin):
         self.module.to(device)
         history = trainer.logger.history if trainer.logger is not None else {}
         self._add_history("diffusion", history)
-
-    def _fit_prior(self, train: np.ndarray) -> None:
-        """Fit what generation draws z and depth from, and note the mean of the covariates."""
-        cells = train
-        if len(cells) > _MAX_CELLS_START:
-            cells = np.sort(np.random.default_rng(_seed()).choice(cells, _MAX_CELLS_START, False))
-        latents = self._latents(cells)
-        labels = latents.label.numpy().copy()
-        labels[labels >= self.module.n_labels] = -1
-        self.module.covariate_mean.copy_(self._mean_covariates(cells))
-        self.module.set_latent_prior(
-            fit_latent_prior(
-                latents.z_mean.numpy(),
-                latents.z_variance.numpy(),
-                latents.depth.numpy(),
-                labels,
-                _seed(),
-            )
-        )
-
-    def _mean_covariates(self, cells: np.ndarray) -> torch.Tensor:
-        module, total = self.module, torch.zeros(self.module.n_covariates)
-        for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
-            total += module.read_covariates(tensors, None).sum(0).cpu()
-        return total / len(cells)
-
-    # ---- what the stages need -------------------------------------------------------------------
-
-    def _start(self, split: tuple[np.ndarray, ...]) -> None:
-        """Set the starting values from the training cells, the map also from the validation's."""
-        train, validation = split[:2]
-        self.module.n_train.fill_(float(len(train)))
-        rng = np.random.default_rng(_seed())
-        parts = []
-        for cells in (train, np.sort(np.concatenate([train, validation]))):
-            if len(cells) > _MAX_CELLS_START:
-                cells = np.sort(rng.choice(cells, _MAX_CELLS_START, replace=False))
-            parts.append(self._counts_of(cells))
-        counts, every = parts
-        start_from_data(self.module, counts, every, _seed())
-
-    def _counts_of(self, cells: np.ndarray) -> sp.csr_matrix:
-        """Return the counts of cells as the likelihood sees them."""
-        import scipy.sparse as sp
-
-        counts = sp.csr_matrix(self.adata_manager.get_from_registry("X")[cells], dtype=np.float32)
-        if self.module.insertions:
-            counts.data = np.ceil(counts.data / 2)
-        if self.module.likelihood == "bernoulli":
-            counts.data = (counts.data > 0).astype(np.float32)
-        return counts
-
-    @torch.inference_mode()
-    def _latents(self, cells: np.ndarray) -> CellLatents:
-        """Return the posteriors of cells, in memory."""
-        module = self.module
-        training = module.training
-        module.eval()
-        parts: list[tuple[torch.Tensor, ...]] = []
-        for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
-            batch = module.read_batch(tensors)
-            h, z = module.latent_posterior(batch.atac), module.auxiliary_posterior(batch)
-            values = (*h, *z, batch.label, batch.batch, batch.depth.view(-1))
-            parts.append(tuple(value.cpu() for value in values))
-        module.train(training)
-        return CellLatents(*(torch.cat(values).clone() for values in zip(*parts, strict=True)))
-
-    def _begin_mixture(self, train: np.ndarray) -> None:
-        """Fit the mixture to the posteriors of z of the training cells."""
-        module, seed = self.module, _seed()
-        latents = self._latents(train)
-        mean, variance = latents.z_mean.numpy(), latents.z_variance.numpy()
-        given = self.n_clusters
-        labels = None
-        if given is None and module.n_labels:
-            codes = np.asarray(self.adata_manager.get_from_registry(LABELS_KEY)).ravel()[train]
-            if (codes < module.n_labels).all():
-                labels = codes
-        if labels is None:
-            fit = fit_mixture(mean, "leiden" if given is None else "gmm", given, random_state=seed)
-            labels = fit.labels
-            if given is not None:
-                labels = split_to_number(mean, labels, given, seed)
-        fit = moments_by_label(mean, labels)
-        # A component holds posteriors, not their means alone.
-        spread = moments_by_label(variance, labels).means
-        if len(fit.weights) != module.n_clusters:
-            module.resize_mixture(len(fit.weights))
-        module.prior.initialize(fit.means, fit.variances + spread, fit.weights)
-        module.mixture_active.fill_(True)
-
-    def _probe(self, stage: Stage, validation: np.ndarray) -> Callable[[], dict[str, float]]:
-        """Return a function that scores held-out cells, higher is better, with fixed draws."""
-        rng = np.random.default_rng(_seed())
-        if len(validation) > _MAX_CELLS_PROBE:
-            validation = np.sort(rng.choice(validation, _MAX_CELLS_PROBE, replace=False))
-
-        @torch.no_grad()
-        def probe() -> dict[str, float]:
-            module = self.module
-            training = module.training
-            module.eval()
-            total = 0.0
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_seed())
-                for where, tensors in self._minibatches(self.adata, validation, _PROBE_BATCH):
-                    share = (where.stop - where.start) / len(validation)
-                    if stage == "auxiliary":
-                        losses = module.auxiliary_loss(module.read_batch(tensors))
-                    else:
-                        losses = module(tensors)[2]
-                    total -= share * float(losses.loss)
-            module.train(training)
-            return {"held_out": total}
-
-        return probe
-
-    # ---- one history ----------------------------------------------------------------------------
-
-    def _own_history(self, stage: str) -> _OwnHistory:
-        return _OwnHistory(self, stage)
-
-    def _add_history(self, stage: str, history: dict[str, Any]) -> None:
-        """Put the terms of a stage beside those of the others, under its name."""
-        kept = {
-            name: table
-            for name, table in (self.history_ or {}).items()
-            if not name.startswith(f"{stage}_")
-        }
-        self.history_ = kept | {f"{stage}_{name}": table for name, table in history.items()}
-
-
-class _OwnHistory:
-    """Let scvi-tools write the history of a stage by itself, then merge.
-
-    On a trained model it would drop every term that an earlier stage did not have.
-    """
-
-    def __init__(self, model: ATACDiffTrainingMixin, stage: str) -> None:
-        self.model, self.stage = model, stage
-
-    def __enter__(self) -> None:
-        self.kept = self.model.history_
-        self.model.history_, self.model.is_trained_ = None, False
-
-    def __exit__(self, *_: Any) -> None:
-        written, self.model.history_ = self.model.history_, self.kept
-        self.model.is_trained_ = False
-        if written:
-            self.model._add_history(self.stage, written)
-
-
-def _seed() -> int:
-    return scvi.settings.seed if scvi.settings.seed is not None else 0

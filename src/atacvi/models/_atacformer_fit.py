@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scvi
 import torch
 from scvi.dataloaders import DataSplitter
 from scvi.train import TrainRunner
 
+from atacvi.models._seed import session_seed
 from atacvi.training import (
     SelectBest,
     StopOnNonFinite,
@@ -84,7 +84,7 @@ class TokenFitMixin:
         if not self.started_:
             training = tokens[split[0]]
             if start == "spectral":
-                start_atacformer(self.module, training, training_seed())
+                start_atacformer(self.module, training, session_seed())
             else:
                 set_pooling_weights(self.module, training[:, self.module.active_ids.cpu().numpy()])
             self.started_ = True
@@ -139,7 +139,7 @@ class TokenFitMixin:
         trainer_kwargs.setdefault("gradient_clip_val", _CLIP)
         before, was_trained = self.history_, self.is_trained_
         self.module.train()  # Lightning takes the mode it finds
-        torch.manual_seed(training_seed())
+        torch.manual_seed(session_seed())
         self.history_, self.is_trained_ = None, False
         runner = self._train_runner_cls(
             self,  # type: ignore[arg-type]
@@ -162,7 +162,7 @@ class TokenFitMixin:
         """Set the mean embedding of the training cells."""
         chosen = cells[np.diff(tokens.indptr)[cells] > 0]
         if len(chosen) > _N_CENTRE:
-            chosen = np.random.default_rng(training_seed()).choice(chosen, _N_CENTRE, replace=False)
+            chosen = np.random.default_rng(session_seed()).choice(chosen, _N_CENTRE, replace=False)
         latent = self._embed(tokens, np.sort(chosen), max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
         self.latent_centre_ = latent.mean(axis=0)
 
@@ -173,7 +173,7 @@ class TokenFitMixin:
 
         groups = check_key(self.adata, "obs", key, "adata", argument="probe_key").astype(str)
         usable = np.flatnonzero(np.diff(tokens.indptr) > 0)
-        rng = np.random.default_rng(training_seed())
+        rng = np.random.default_rng(session_seed())
         if len(usable) > _N_PROBE:
             usable = np.sort(rng.choice(usable, _N_PROBE, replace=False))
         labels = groups.to_numpy()[usable]
@@ -219,7 +219,3 @@ def _join_histories(before: Any, after: Any) -> Any:
         moved.index = pd.Index(np.asarray(moved.index) + first, name=table.index.name)
         joined[name] = pd.concat([before[name], moved]) if name in before else moved
     return joined
-
-
-def training_seed() -> int:
-    return scvi.settings.seed if scvi.settings.seed is not None else 0

@@ -10,9 +10,9 @@ from atacvi.models._atacformer_fit import (
     TokenFitMixin,
     default_epochs,
     make_selection,
-    training_seed,
 )
 from atacvi.models._atacformer_objectives import check_task, task_objectives, trained_parts
+from atacvi.models._seed import session_seed
 from atacvi.training import (
     FinetuningPlan,
     FinetuningViews,
@@ -147,7 +147,7 @@ class AtacformerTrainingMixin(TokenFitMixin):
             shuffle_set_split=shuffle_set_split,
             datasplitter_kwargs=datasplitter_kwargs,
         )
-        seed = training_seed()
+        seed = session_seed()
         corruption = None
         bayes: dict[str, float] = {}
         if replaced_weight > 0:
@@ -318,7 +318,7 @@ class AtacformerTrainingMixin(TokenFitMixin):
             shuffle_set_split=shuffle_set_split,
             datasplitter_kwargs=datasplitter_kwargs,
         )
-        seed = training_seed()
+        seed = session_seed()
         if self.latent_centre_ is None:
             self._set_centre(tokens, split[0])
         corruption = None

@@ -9,8 +9,9 @@ import scipy.sparse as sp
 import torch
 
 from atacvi._constants import BATCH_KEY, LABELS_KEY, X_KEY
-from atacvi.models._atacformer_fit import TokenFitMixin, training_seed
+from atacvi.models._atacformer_fit import TokenFitMixin
 from atacvi.models._craft_imputation import fit_retrieval_scale, fit_ridge
+from atacvi.models._seed import session_seed
 from atacvi.training import (
     AlignmentPlan,
     AlignmentViews,
@@ -73,7 +74,7 @@ class CRAFTStagesMixin(TokenFitMixin):
         **common: Any,
     ) -> None:
         tokens, (rna, _, _) = self._tokens(None), self._rna_input(None)  # type: ignore[attr-defined]
-        seed = training_seed()
+        seed = session_seed()
         if not self.started_:
             self._start(tokens, rna, split[0], start)
             self.started_ = True
@@ -112,7 +113,7 @@ class CRAFTStagesMixin(TokenFitMixin):
 
     def _start(self, tokens: sp.csr_matrix, rna: Any, cells: np.ndarray, start: str) -> None:
         """Set starting values from the training cells."""
-        seed = training_seed()
+        seed = session_seed()
         encoder = self.module.atac_encoder
         if not self.atac_side.started_:  # type: ignore[attr-defined]
             start_atacformer(encoder, tokens[cells], seed)
@@ -147,13 +148,13 @@ class CRAFTStagesMixin(TokenFitMixin):
 
             latent = self._joint_start(tokens, rna)
             n_clusters = int(np.clip(len(latent) // _CLUSTER_SIZE, 1, _MAX_CLUSTERS))
-            found = MiniBatchKMeans(n_clusters, n_init=3, random_state=training_seed()).fit(latent)
+            found = MiniBatchKMeans(n_clusters, n_init=3, random_state=session_seed()).fit(latent)
             columns["group"] = found.labels_.astype(np.int64)
         return columns
 
     def _joint_start(self, tokens: sp.csr_matrix, rna: Any) -> np.ndarray:
         cells = np.arange(tokens.shape[0])
-        atac = self._encoded_atac(tokens, cells, max_tokens=2048, seed=training_seed())  # type: ignore[attr-defined]
+        atac = self._encoded_atac(tokens, cells, max_tokens=2048, seed=session_seed())  # type: ignore[attr-defined]
         parts = (
             self._projected("rna", self._encoded_rna(rna, cells), centre=False),  # type: ignore[attr-defined]
             self._projected("atac", atac, centre=False),  # type: ignore[attr-defined]
@@ -170,14 +171,14 @@ class CRAFTStagesMixin(TokenFitMixin):
         """
         from atacvi.metrics import foscttm, recall_at_k
 
-        rng = np.random.default_rng([training_seed(), 7])
+        rng = np.random.default_rng([session_seed(), 7])
         chosen = cells
         if len(cells) > _N_PROBE:
             chosen = np.sort(rng.choice(cells, _N_PROBE, replace=False))
 
         def probe() -> dict[str, float]:
             one = self._projected("rna", self._encoded_rna(rna, chosen), centre=False)  # type: ignore[attr-defined]
-            encoded = self._encoded_atac(tokens, chosen, max_tokens=2048, seed=training_seed())  # type: ignore[attr-defined]
+            encoded = self._encoded_atac(tokens, chosen, max_tokens=2048, seed=session_seed())  # type: ignore[attr-defined]
             two = self._projected("atac", encoded, centre=False)  # type: ignore[attr-defined]
             scores = {"contrast": -best_logit_scale(one, two)[1]}
             if len(chosen) > 2:
@@ -211,7 +212,7 @@ class CRAFTStagesMixin(TokenFitMixin):
     ) -> None:
         counts = sp.csr_matrix(self.adata_manager.get_from_registry(X_KEY))
         tokens = self._tokens(None)  # type: ignore[attr-defined]
-        cells, _ = self._atac_vectors(None, None, seed=training_seed())  # type: ignore[attr-defined]
+        cells, _ = self._atac_vectors(None, None, seed=session_seed())  # type: ignore[attr-defined]
         n_tokens = np.diff(tokens.indptr)
         start_decoder(self.module, cells[split[0]], counts[split[0]], n_tokens[split[0]])
         # one token a cell: the rows only number the cells
@@ -225,7 +226,7 @@ class CRAFTStagesMixin(TokenFitMixin):
             *split,
             token_budget=n_cells,
             max_cells=batch_size,
-            seed=training_seed(),
+            seed=session_seed(),
             n_workers=common["n_workers"],
         )
         epochs = default_epochs(len(split[0])) if max_epochs is None else max_epochs

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import scvi
 import torch
 from scvi.utils import track
 
@@ -14,6 +13,7 @@ from atacvi._compat import fdr_de_prediction
 from atacvi._constants import ATAC_X_KEY, X_KEY
 from atacvi.models._change import ChangeTest, Decoder, Group, compare_groups
 from atacvi.models._groups import Comparison, raw_statistics, resolve_groups
+from atacvi.models._seed import session_seed
 from atacvi.models._streaming import StreamingMixin
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class DifferentialAccessibilityMixin(StreamingMixin):
         adata, _ = self._cells(adata, None)
         names = self.gene_names if kind == "rna" else self.region_names  # type: ignore[attr-defined]
         counts = self._raw_counts(adata, kind)
-        seed = scvi.settings.seed if scvi.settings.seed is not None else 0
+        seed = session_seed()
         comparisons = resolve_groups(adata, **resolve)
         tables = []
         for comparison in track(comparisons, description="Comparing", disable=silent):

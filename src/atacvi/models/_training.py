@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scvi
 from scvi.dataloaders import DataSplitter
 from scvi.train import TrainRunner
 
 from atacvi._constants import ATAC_X_KEY, LABELS_KEY, X_KEY
 from atacvi.models._presets import training_defaults
+from atacvi.models._seed import session_seed
 from atacvi.models._streaming import StreamingMixin
 from atacvi.training import (
     CheckpointEachEpoch,
@@ -212,7 +212,7 @@ class MultiViewTrainingMixin(StreamingMixin):
         check = StopOnNonFinite(lambda: stages.stage)
         callbacks: list[Callback] = [stages, check, *given]
         if not (self.is_trained or self._is_query):  # what was learnt is the better start
-            callbacks.insert(0, StartFromData(self._counts_of, _seed()))
+            callbacks.insert(0, StartFromData(self._counts_of, session_seed()))
         if self._is_query:
             callbacks.append(LearnNewColumns(self.query_columns_))  # type: ignore[attr-defined]
         if checkpoint_dir is not None:
@@ -284,7 +284,7 @@ class MultiViewTrainingMixin(StreamingMixin):
             self.n_clusters,
             restore_best=watch,
             weigh_latent=not self._is_query,  # a query lies in the space of its reference
-            random_state=_seed(),
+            random_state=session_seed(),
         )
 
     def _counts_of(self, cells: np.ndarray) -> tuple[Any, Any]:
@@ -306,7 +306,3 @@ class MultiViewTrainingMixin(StreamingMixin):
 def default_max_epochs(n_cells: int) -> int:
     """Return the epochs that give small data about as many steps as large data, 30 to 150."""
     return int(np.clip(round(50 * 10_000 / max(1, n_cells)), 30, 150))
-
-
-def _seed() -> int:
-    return scvi.settings.seed if scvi.settings.seed is not None else 0

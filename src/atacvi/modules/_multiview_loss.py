@@ -9,13 +9,9 @@ from scvi.module.base import LossOutput
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from atacvi.likelihoods import (
-    SparseTarget,
-    bernoulli_log_prob,
-    negative_binomial_log_prob,
-    zero_inflated_poisson_log_prob,
-)
+from atacvi.likelihoods import SparseTarget, negative_binomial_log_prob
 from atacvi.modules._minibatch import PairedBatch, row_sums
+from atacvi.modules._peak_likelihood import PeakDraw, loading_penalty, peak_log_prob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,10 +109,9 @@ class MultiViewLossMixin:
 
     def loading_penalty(self, peak_vector: Tensor, sample: PeakSample) -> Tensor:
         """Return the share of a cell in the negative log-prior of the loadings, (cells,)."""
-        vector, rows = peak_vector.float(), sample.rows
-        # sum over peaks of (e_p . u)^2, without multiplying out the peaks
-        squares = sample.weight * ((vector @ (rows.T @ rows)) * vector).sum(-1)
-        return 0.5 * self.loading_precision / self.n_train * squares
+        return loading_penalty(
+            peak_vector, sample.rows, self.loading_precision, self.n_train, sample.weight
+        )
 
     def rna_log_prob(self, batch: PairedBatch, log_expression: Tensor) -> Tensor:
         """Return log p(x | z) of each cell, zero where the cell has no RNA, (cells,)."""
@@ -135,18 +130,14 @@ class MultiViewLossMixin:
         While training on many peaks it is estimated, without bias, from a sample of peaks.
         """
         peaks, rows, weight = self.sample_peaks() if sample is None else sample
-        target = self._atac_target(batch.atac)
-        if peaks is not None:
-            target = target.select_features(peaks)
         log_rate = self.atac_head.log_rates_of(peak_vector, rows, peaks).float()
-        log_rate = batch.atac_depth.log() + log_rate
-        if self.atac_target == "binary":
-            # P(at least one Poisson event) as a logit: log(expm1(rate))
-            rate = log_rate.clamp(max=4.0).exp()
-            value = bernoulli_log_prob(target, rate + torch.log(-torch.expm1(-rate)), weight)
-        else:
-            gate = self.gate_logits if peaks is None else self.gate_logits[peaks]
-            value = zero_inflated_poisson_log_prob(target, log_rate, gate, weight)
+        value = peak_log_prob(
+            self._atac_target(batch.atac),
+            batch.atac_depth.log() + log_rate,
+            "bernoulli" if self.atac_target == "binary" else "zip",
+            self.gate_logits if peaks is None else self.gate_logits[peaks],
+            PeakDraw(peaks, weight),
+        )
         return value * batch.has_atac.squeeze(1)
 
     def _draw_peaks(self, device: torch.device) -> Tensor:

@@ -21,10 +21,13 @@ def mixture_of(
     labels: np.ndarray | None = None,
     n_clusters: int | None = None,
     random_state: int = 0,
+    *,
+    resolution: float = RESOLUTION,
+    weigh: bool = True,
 ) -> MixtureFit:
     """Fit a mixture to the posteriors of cells.
 
-    Cells are grouped by their weighted means; a component must then hold the posteriors, not the
+    Cells are grouped by their means; a component must then hold the posteriors, not the
     means alone: its variance is that of the means plus the mean of the variances. Without the
     second part the mixture would be far too narrow where posteriors are wide.
 
@@ -38,6 +41,10 @@ def mixture_of(
         Number of components, which all get cells; ``None`` takes that of the Leiden clusters.
     random_state
         Seed.
+    resolution
+        Leiden resolution that chooses the number of components.
+    weigh
+        Group cells by the weighted latent, see `emphasis_of`.
 
     Examples
     --------
@@ -50,10 +57,10 @@ def mixture_of(
     """
     if labels is None:
         method: Literal["leiden", "gmm"] = "leiden" if n_clusters is None else "gmm"
-        weighted = mean @ emphasis_of(mean)
+        weighted = mean @ emphasis_of(mean) if weigh else mean
         # A fit on a part of the cells labels all of them.
         labels = fit_mixture(
-            weighted, method, n_clusters, resolution=RESOLUTION, random_state=random_state
+            weighted, method, n_clusters, resolution=resolution, random_state=random_state
         ).labels
         if n_clusters is not None:
             labels = split_to_number(weighted, labels, n_clusters, random_state)

@@ -1,0 +1,142 @@
+"""What the stages of ATACDiffModel take from the cells: starts, latents, mixtures, scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from atacvi._constants import LABELS_KEY
+from atacvi.models._seed import session_seed
+from atacvi.models._streaming import StreamingMixin
+from atacvi.training import CellLatents, fit_latent_prior, mixture_of, start_from_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import scipy.sparse as sp
+
+    from atacvi.modules import Stage
+
+# Statistics of this many cells are as good as those of all, and bound time and memory.
+_MAX_CELLS_START = 20_000
+_MAX_CELLS_PROBE = 2_000
+_PROBE_BATCH = 512
+
+
+class StageCellsMixin(StreamingMixin):
+    """Passes over the cells between the epochs."""
+
+    module: Any
+    adata: Any
+    adata_manager: Any
+    n_clusters: int | None
+
+    def _start(self, split: tuple[np.ndarray, ...]) -> None:
+        """Set the starting values from the training cells, the map also from the validation's."""
+        train, validation = split[:2]
+        self.module.n_train.fill_(float(len(train)))
+        rng = np.random.default_rng(session_seed())
+        parts = []
+        for cells in (train, np.sort(np.concatenate([train, validation]))):
+            if len(cells) > _MAX_CELLS_START:
+                cells = np.sort(rng.choice(cells, _MAX_CELLS_START, replace=False))
+            parts.append(self._counts_of(cells))
+        counts, every = parts
+        start_from_data(self.module, counts, every, session_seed())
+
+    def _counts_of(self, cells: np.ndarray) -> sp.csr_matrix:
+        """Return the counts of cells as the likelihood sees them."""
+        import scipy.sparse as sp
+
+        counts = sp.csr_matrix(self.adata_manager.get_from_registry("X")[cells], dtype=np.float32)
+        if self.module.insertions:
+            counts.data = np.ceil(counts.data / 2)
+        if self.module.likelihood == "bernoulli":
+            counts.data = (counts.data > 0).astype(np.float32)
+        return counts
+
+    @torch.inference_mode()
+    def _latents(self, cells: np.ndarray) -> CellLatents:
+        """Return the posteriors of cells, in memory."""
+        module = self.module
+        training = module.training
+        module.eval()
+        parts: list[tuple[torch.Tensor, ...]] = []
+        for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
+            batch = module.read_batch(tensors)
+            h, z = module.latent_posterior(batch.atac), module.auxiliary_posterior(batch)
+            values = (*h, *z, batch.label, batch.batch, batch.depth.view(-1))
+            parts.append(tuple(value.cpu() for value in values))
+        module.train(training)
+        return CellLatents(*(torch.cat(values).clone() for values in zip(*parts, strict=True)))
+
+    def _begin_mixture(self, train: np.ndarray) -> None:
+        """Fit the mixture to the posteriors of z of the training cells."""
+        module, seed = self.module, session_seed()
+        latents = self._latents(train)
+        mean, variance = latents.z_mean.numpy(), latents.z_variance.numpy()
+        labels = None
+        if self.n_clusters is None and module.n_labels:
+            codes = np.asarray(self.adata_manager.get_from_registry(LABELS_KEY)).ravel()[train]
+            if (codes < module.n_labels).all():
+                labels = codes
+        fit = mixture_of(mean, variance, labels, self.n_clusters, seed, resolution=1.0, weigh=False)
+        if len(fit.weights) != module.n_clusters:
+            module.resize_mixture(len(fit.weights))
+        module.prior.initialize(fit.means, fit.variances, fit.weights)
+        module.mixture_active.fill_(True)
+
+    def _probe(self, stage: Stage, validation: np.ndarray) -> Callable[[], dict[str, float]]:
+        """Return a function that scores held-out cells, higher is better, with fixed draws."""
+        rng = np.random.default_rng(session_seed())
+        if len(validation) > _MAX_CELLS_PROBE:
+            validation = np.sort(rng.choice(validation, _MAX_CELLS_PROBE, replace=False))
+
+        @torch.no_grad()
+        def probe() -> dict[str, float]:
+            module = self.module
+            training = module.training
+            module.eval()
+            total = 0.0
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(session_seed())
+                for where, tensors in self._minibatches(self.adata, validation, _PROBE_BATCH):
+                    share = (where.stop - where.start) / len(validation)
+                    if stage == "auxiliary":
+                        losses = module.auxiliary_loss(module.read_batch(tensors))
+                    else:
+                        losses = module(tensors)[2]
+                    total -= share * float(losses.loss)
+            module.train(training)
+            return {"held_out": total}
+
+        return probe
+
+    def _fit_prior(self, train: np.ndarray) -> None:
+        """Fit what generation draws z and depth from, and note the mean of the covariates."""
+        cells = train
+        if len(cells) > _MAX_CELLS_START:
+            cells = np.sort(
+                np.random.default_rng(session_seed()).choice(cells, _MAX_CELLS_START, False)
+            )
+        latents = self._latents(cells)
+        labels = latents.label.numpy().copy()
+        labels[labels >= self.module.n_labels] = -1
+        self.module.covariate_mean.copy_(self._mean_covariates(cells))
+        self.module.set_latent_prior(
+            fit_latent_prior(
+                latents.z_mean.numpy(),
+                latents.z_variance.numpy(),
+                latents.depth.numpy(),
+                labels,
+                session_seed(),
+            )
+        )
+
+    def _mean_covariates(self, cells: np.ndarray) -> torch.Tensor:
+        module, total = self.module, torch.zeros(self.module.n_covariates)
+        for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
+            total += module.read_covariates(tensors, None).sum(0).cpu()
+        return total / len(cells)
