@@ -262,7 +262,8 @@ def simulated(tmp_path, n=20_000):
 
 
 def test_equal_to_gtars(tmp_path):
-    tokenizers = pytest.importorskip("gtars.tokenizers", reason="gtars is not installed")
+    from gtars import tokenizers
+
     universe, path, _ = simulated(tmp_path)
     theirs = tokenizers.Tokenizer.from_bed(str(universe.save(tmp_path / "u.bed")))
     sequences = tokenizers.tokenize_fragment_file(str(path), theirs)
@@ -280,7 +281,8 @@ def test_equal_to_gtars(tmp_path):
 
 @pytest.mark.parametrize("counting", ["fragment", "insertion", "paired-insertion"])
 def test_equal_to_snapatac2(tmp_path, counting):
-    snap = pytest.importorskip("snapatac2", reason="SnapATAC2 is not installed")
+    import snapatac2 as snap
+
     universe, path, table = simulated(tmp_path)
     sizes = dict.fromkeys(["chr1", "chr2", "chr10"], 3_000_000)
     data = snap.pp.import_fragments(
@@ -296,7 +298,8 @@ def test_equal_to_snapatac2(tmp_path, counting):
 
 
 def test_start_site_enrichment_equals_snapatac2(tmp_path):
-    snap = pytest.importorskip("snapatac2", reason="SnapATAC2 is not installed")
+    import snapatac2 as snap
+
     universe, path, _ = simulated(tmp_path)
     sites = universe.regions.iloc[::5].reset_index(drop=True)
     sites = sites[sites["start"] > 2000]  # SnapATAC2 shifts windows that begin before the genome
