@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from atacvi.models._vote import votes_of_neighbours
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -161,15 +163,8 @@ class AnnotationMixin:
         k = min(k, len(known))
         search = NearestNeighbors(n_neighbors=k).fit(reference)
         distance, found = search.kneighbors(latent)
-        # weights fall over the scale of each cell's own neighbourhood
-        scale = np.maximum(distance[:, -1:], 1e-12)
-        weight = np.exp(-((distance / scale) ** 2))
-        votes = np.zeros((len(latent), n_labels))
-        for column in range(k):
-            np.add.at(
-                votes, (np.arange(len(latent)), codes[known][found[:, column]]), weight[:, column]
-            )
-        return votes / votes.sum(axis=1, keepdims=True), distance.mean(axis=1)
+        votes = votes_of_neighbours(distance, codes[known][found], n_labels)
+        return votes, distance.mean(axis=1)
 
     def _head_probabilities(self, query: AnnData | None, options: dict[str, Any]) -> np.ndarray:
         head = self.module.classification_head

@@ -10,6 +10,7 @@ import torch
 
 from atacvi._constants import BATCH_KEY, LABELS_KEY
 from atacvi.models._atacformer_setup import TOKENS_KEY, find_tokens, read_vocabulary
+from atacvi.models._streaming import positions_of
 from atacvi.training import TokenBatchSampler, TokenRows, pack
 
 if TYPE_CHECKING:
@@ -198,18 +199,7 @@ class CellEmbeddingMixin:
                 adata, self.universe, known.tokens_key, known.layer, known.threshold
             )
         tokens = self._embedded_only(tokens)
-        if indices is None:
-            return tokens, np.arange(tokens.shape[0])
-        positions = np.asarray(indices)
-        if positions.dtype == bool:
-            positions = np.flatnonzero(positions)
-        if positions.size and (positions.min() < 0 or positions.max() >= tokens.shape[0]):
-            msg = (
-                f"indices reach from {positions.min()} to {positions.max()}, but there are "
-                f"{tokens.shape[0]} cells: they must lie in 0 ... {tokens.shape[0] - 1}."
-            )
-            raise IndexError(msg)
-        return tokens, positions.astype(np.int64)
+        return tokens, positions_of(indices, tokens.shape[0])
 
     def _embedded_only(self, tokens: sp.csr_matrix) -> sp.csr_matrix:
         """Leave out regions without an embedding: of them the model knows nothing."""

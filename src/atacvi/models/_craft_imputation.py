@@ -12,7 +12,7 @@ import torch
 
 from atacvi._constants import X_KEY
 from atacvi.data._messages import examples, suggestion
-from atacvi.models._craft_latent import _positions
+from atacvi.models._streaming import positions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,7 +123,7 @@ class CrossModalImputationMixin:
         columns = self._gene_columns(gene_list, fill_value)
         known = columns[columns >= 0]
         tokens = self._tokens(adata)  # type: ignore[attr-defined]
-        cells = _positions(indices, tokens.shape[0])
+        cells = positions_of(indices, tokens.shape[0])
         n_tokens = np.diff(tokens.indptr)[cells]
         if len(n_tokens) and not n_tokens.all():
             logger.warning(

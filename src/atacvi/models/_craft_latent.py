@@ -19,6 +19,7 @@ from atacvi.models._craft_setup import (
     read_pairs,
     rna_embedding,
 )
+from atacvi.models._streaming import positions_of
 from atacvi.training import sparse_rows
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class SharedSpaceMixin:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return unit vectors of accessibility, and which cells have any region."""
         tokens = self._tokens(adata)
-        cells = _positions(indices, tokens.shape[0])
+        cells = positions_of(indices, tokens.shape[0])
         encoded = self._encoded_atac(tokens, cells, max_tokens=max_tokens, seed=seed)
         return self._projected("atac", encoded, centre=centre), np.diff(tokens.indptr)[cells] > 0
 
@@ -240,7 +241,7 @@ class SharedSpaceMixin:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return unit vectors of RNA, and which cells have any count."""
         rna, known, has_rna = self._rna_input(adata)
-        cells = _positions(indices, rna.shape[0])
+        cells = positions_of(indices, rna.shape[0])
         encoded = self._encoded_rna(rna, cells, known, batch_size)
         return self._projected("rna", encoded, centre=centre), has_rna[cells]
 
@@ -287,18 +288,3 @@ class SharedSpaceMixin:
                 "`CRAFTModel.from_pretrained(folder)`."
             )
             raise RuntimeError(msg)
-
-
-def _positions(indices: Any, n_cells: int) -> np.ndarray:
-    if indices is None:
-        return np.arange(n_cells)
-    positions = np.asarray(indices)
-    if positions.dtype == bool:
-        positions = np.flatnonzero(positions)
-    if positions.size and (positions.min() < 0 or positions.max() >= n_cells):
-        msg = (
-            f"indices reach from {positions.min()} to {positions.max()}, but there are "
-            f"{n_cells} cells: they must lie in 0 ... {n_cells - 1}."
-        )
-        raise IndexError(msg)
-    return positions.astype(np.int64)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from atacvi._constants import LABELS_KEY
 from atacvi.data import check_categories, check_key
+from atacvi.models._vote import votes_of_neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -247,7 +248,7 @@ def nearest(query: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarra
 
 
 def vote(similarity: np.ndarray, codes: np.ndarray, n_labels: int) -> np.ndarray:
-    """Return probabilities of the labels from neighbours, nearest first, and their labels.
+    """Return probabilities of the labels from neighbours, nearest first.
 
     Parameters
     ----------
@@ -263,9 +264,4 @@ def vote(similarity: np.ndarray, codes: np.ndarray, n_labels: int) -> np.ndarray
     Shape (cells, n_labels); rows sum to one.
     """
     distance = np.sqrt(np.maximum(2.0 - 2.0 * similarity.astype(np.float64), 0.0))
-    # weights fall over the scale of each cell's own neighbourhood
-    weight = np.exp(-((distance / np.maximum(distance[:, -1:], 1e-12)) ** 2))
-    votes = np.zeros((len(codes), n_labels))
-    for column in range(codes.shape[1]):
-        np.add.at(votes, (np.arange(len(codes)), codes[:, column]), weight[:, column])
-    return votes / votes.sum(axis=1, keepdims=True)
+    return votes_of_neighbours(distance, codes, n_labels)

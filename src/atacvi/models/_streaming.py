@@ -14,6 +14,28 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
+def positions_of(indices: Sequence[int] | np.ndarray | None, n_cells: int) -> np.ndarray:
+    """Return the positions of the cells asked for, from positions, a mask or ``None`` for all.
+
+    Raises
+    ------
+    IndexError
+        If a position lies outside the data.
+    """
+    if indices is None:
+        return np.arange(n_cells)
+    positions = np.asarray(indices)
+    if positions.dtype == bool:
+        positions = np.flatnonzero(positions)
+    if positions.size and (positions.min() < 0 or positions.max() >= n_cells):
+        msg = (
+            f"indices reach from {positions.min()} to {positions.max()}, but there are "
+            f"{n_cells} cells: they must lie in 0 ... {n_cells - 1}."
+        )
+        raise IndexError(msg)
+    return positions.astype(np.int64)
+
+
 class StreamingMixin:
     """Access to the data behind a model in minibatches; sparse matrices stay sparse."""
 
@@ -28,18 +50,7 @@ class StreamingMixin:
             If a position lies outside the object.
         """
         adata = self._validate_anndata(adata)  # type: ignore[attr-defined]
-        if indices is None:
-            return adata, np.arange(adata.n_obs)
-        positions = np.asarray(indices)
-        if positions.dtype == bool:
-            positions = np.flatnonzero(positions)
-        if positions.size and (positions.min() < 0 or positions.max() >= adata.n_obs):
-            msg = (
-                f"indices reach from {positions.min()} to {positions.max()}, but there are "
-                f"{adata.n_obs} cells: they must lie in 0 ... {adata.n_obs - 1}."
-            )
-            raise IndexError(msg)
-        return adata, positions.astype(np.int64)
+        return adata, positions_of(indices, adata.n_obs)
 
     def _minibatches(
         self, adata: Any, cells: np.ndarray, batch_size: int | None
