@@ -34,6 +34,7 @@ SCORES = (
     "peak_mb",
 )
 N_NEIGHBORS = 15
+HIDDEN = "unknown"
 
 
 def load(path: str) -> Any:
@@ -122,13 +123,21 @@ def embed_job(
 def annotate_job(
     data: str, reference: str, query: str, seed: int, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Fine-tune on the reference's batch, and label the query's (runs in a process of its own)."""
+    """Fine-tune on the reference's batch, and label the query's (runs in a process of its own).
+
+    Both donors are pretrained on without labels, as the embeddings of the other methods are joint;
+    the labels of the query's cells are hidden.
+    """
     adata = load(data)
     batch = adata.obs["batch"].astype(str).to_numpy()
-    known, asked = adata[batch == reference].copy(), adata[batch == query].copy()
+    adata = adata[np.isin(batch, [reference, query])].copy()
+    asked = adata[adata.obs["batch"].astype(str).to_numpy() == query].copy()
     truth = asked.obs["cell_type"].astype(str).to_numpy()
+    is_query = adata.obs["batch"].astype(str).to_numpy() == query
+    shown = np.where(is_query, HIDDEN, adata.obs["cell_type"].astype(str).to_numpy())
+    adata.obs["cell_type"] = shown
     with harness.stopwatch() as watch:
-        model = pretrain(known, seed, options, labels_key="cell_type")
+        model = pretrain(adata, seed, options, labels_key="cell_type", unlabeled_category=HIDDEN)
         before = model.annotate(asked)["label"].astype(str).to_numpy()
         model.finetune(
             **{

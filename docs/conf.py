@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "extensions"))
@@ -24,10 +29,11 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
+    "measured",
     "prose_returns",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "figures"]
 suppress_warnings = ["myst.xref_missing"]
 
 # Notebooks are committed with their output and shown as they are.
@@ -75,3 +81,26 @@ def _own_members(model: type) -> list[tuple[str, str]]:
 autosummary_context = {
     "own_members": {name: _own_members(getattr(models, name)) for name in models.__all__}
 }
+
+
+def _copy_tutorials(app: Sphinx, config: object) -> None:
+    """Copy the notebooks to where Sphinx can read them, which is below the folder of this file.
+
+    A copy, since links in the file system come out of an archive or on Windows as text. What has
+    not changed keeps its time, so that its page is not written again.
+    """
+    source, target = HERE.parent / "tutorials", HERE / "tutorials"
+    target.mkdir(exist_ok=True)
+    notebooks = {path.name: path for path in source.glob("*.ipynb")}
+    for old in target.glob("*.ipynb"):
+        if old.name not in notebooks:
+            old.unlink()
+    for name, path in notebooks.items():
+        copy = target / name
+        if not copy.exists() or copy.read_bytes() != path.read_bytes():
+            shutil.copyfile(path, copy)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what happens before pages are read."""
+    app.connect("config-inited", _copy_tutorials)

@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ["data", "datasets", "diffusion", "likelihoods", "metrics", "models", "pl", "pp", "priors"]
-ROOMS += ["regions", "tl"]
+ROOMS = ["data", "datasets", "diffusion", "hub", "likelihoods", "metrics", "models", "pl", "pp"]
+ROOMS += ["priors", "regions", "tl"]
+MODEL_GUIDES = ["multiview", "atacdiff", "atacformer", "craft"]
+PAGES = sorted(
+    str(file.relative_to(ROOT))
+    for folder in ("docs", "docs/user_guide")
+    for file in (ROOT / folder).glob("*.md")
+)
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -166,22 +172,127 @@ def test_python_of_the_page_runs(page, tmp_path, monkeypatch, short_training):
     assert scope["model"].is_trained
 
 
+GUIDES = [f"user_guide/{name}" for name in (*MODEL_GUIDES, "fragments", "tools")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("guide", ["atacdiff", "atacformer", "craft", "fragments", "tools"])
+@pytest.mark.parametrize("guide", [*GUIDES, "scaling", "reproducibility", "hub"])
 def test_python_of_the_guide_runs(guide, tmp_path, monkeypatch, short_training):
     monkeypatch.chdir(tmp_path)
-    scope = _run_blocks(f"docs/user_guide/{guide}.md")
-    if guide == "fragments":
+    scope = _run_blocks(f"docs/{guide}.md")
+    if guide == "user_guide/fragments":
         tokens = [scope[name].obsm["X_tokens"] for name in ("cells", "same")]
         # a cell has the same set from fragments as from the peaks that its fragments hit
         assert (tokens[0] != tokens[1]).nnz == 0
+    elif guide == "reproducibility":
+        assert len(scope["fingerprint"]) == 64
     else:
         assert scope["model"].is_trained
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/contributing.md", "benchmarks/README.md"])
-def test_links_to_files_lead_somewhere(page):
-    source = ROOT / page
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", source.read_text())
-    missing = [link for link in links if not (source.parent / link).exists()]
+@pytest.mark.parametrize("guide", MODEL_GUIDES)
+def test_guide_of_a_model_has_all_sections(guide):
+    page = (ROOT / "docs" / "user_guide" / f"{guide}.md").read_text()
+    headings = re.findall(r"^## (.+)$", page, flags=re.MULTILINE)
+    assert {"Generative process", "Model"} & set(headings)
+    wanted = {"Tasks", "Arguments", "Limits"}
+    wanted.add("What differs from the publication, and from the authors' code")
+    assert wanted <= set(headings), wanted - set(headings)
+    assert "| variable | meaning | in the code |" in page
+
+
+@pytest.mark.parametrize("guide", MODEL_GUIDES)
+def test_guide_names_methods_that_exist(guide):
+    """Every call of the table of tasks is a method of the model, or a function of the package."""
+    from atacvi import models
+
+    names = {name.lower(): name for name in models.__all__}
+    model = getattr(models, names[f"{guide}model"])
+    page = (ROOT / "docs" / "user_guide" / f"{guide}.md").read_text()
+    tasks = page.split("\n## Tasks\n")[1].split("\n## ")[0]
+    table = "\n".join(line for line in tasks.splitlines() if line.startswith("|"))
+    calls = re.findall(r"`(\w+)\(", table) + re.findall(r"`(get_\w+|prepare_\w+)`", table)
+    assert calls
+    missing = [name for name in calls if not hasattr(model, name)]
     assert not missing
+    for path in re.findall(r"`atacvi\.(\w+\.\w+)", table):
+        room, name = path.split(".")
+        assert hasattr(import_module(f"atacvi.{room}"), name), path
+
+
+def _anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as GitHub and MyST make them."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+LINKED = ["README.md", "CHANGELOG.md", "benchmarks/README.md", "tutorials/README.md", *PAGES]
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_links_to_files_and_headings_lead_somewhere(page):
+    source = ROOT / page
+    text = re.sub(r"```.*?```", "", source.read_text(), flags=re.DOTALL)
+    links = re.findall(r"\]\((?!https?://)([^)\s]+)\)", text)
+    links += re.findall(r"^:::\{drawn\} (\S+)", source.read_text(), flags=re.MULTILINE)
+    broken = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = source.parent / path if path else source
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_every_page_is_in_a_table_of_contents():
+    named: set[str] = set()
+    for page in PAGES:
+        for block in re.findall(r"```\{toctree\}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+            named |= {line.strip() for line in block.splitlines() if line and line[0] != ":"}
+    pages = {page.removeprefix("docs/").removesuffix(".md") for page in PAGES} - {"index"}
+    assert pages <= named, pages - named
+
+
+def test_figures_have_their_script():
+    drawn = (ROOT / "docs" / "draw_figures.py").read_text()
+    figures = list((ROOT / "docs" / "figures").glob("*.png"))
+    assert figures, "draw them: python docs/draw_figures.py"
+    unknown = [figure.name for figure in figures if f'"{figure.stem}"' not in drawn]
+    assert not unknown
+
+
+def test_tables_of_benchmarks_have_machine_and_command():
+    for table in (ROOT / "docs" / "figures").glob("*.csv"):
+        source = table.with_suffix(".md").read_text()
+        assert re.search(r"^Machine: \S", source, flags=re.MULTILINE), table.name
+        command = re.search(r"^Command: `python (\w+\.py)", source, flags=re.MULTILINE)
+        assert command, table.name
+        assert (ROOT / "benchmarks" / command[1]).exists(), table.name
+
+
+def _benchmark_table():
+    """What the Sphinx extension reads tables of benchmarks with."""
+    import importlib.util
+
+    path = ROOT / "docs" / "extensions" / "benchmark_table.py"
+    spec = importlib.util.spec_from_file_location("benchmark_table", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_measured_table_is_read_with_its_columns(tmp_path):
+    table = tmp_path / "speed.csv"
+    table.write_text("method,seconds,error\nours,1.23456,\ntheirs,12,nan\n")
+    read = _benchmark_table().read_table
+    assert read(table, None) == (
+        ["method", "seconds", "error"],
+        [["ours", "1.23", ""], ["theirs", "12", ""]],
+    )
+    assert read(table, "seconds=s, method") == (
+        ["s", "method"],
+        [["1.23", "ours"], ["12", "theirs"]],
+    )
+    with pytest.raises(KeyError, match="no columns"):
+        read(table, "minutes")

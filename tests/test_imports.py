@@ -30,6 +30,7 @@ ROOMS = [
     "modules",
     "training",
     "models",
+    "hub",
     "tl",
     "pl",
     "report",
@@ -37,9 +38,9 @@ ROOMS = [
 ]
 
 # Loading one of these must not load torch or scvi-tools.
-LIGHT_ROOMS = ["regions", "metrics", "data", "datasets", "pp", "pl"]
+LIGHT_ROOMS = ["regions", "metrics", "data", "datasets", "pp", "pl", "hub"]
 # Files of these rooms may name torch or scvi-tools inside functions only.
-LIGHT_PREFIXES = ("pp", "metrics", "regions", "data.checks", "datasets", "pl")
+LIGHT_PREFIXES = ("pp", "metrics", "regions", "data.checks", "datasets", "pl", "hub")
 # What a room may never import, at any depth of its code
 FORBIDDEN = {
     "regions": {"torch", "scvi", "lightning", "pyro"},

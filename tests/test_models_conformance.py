@@ -21,11 +21,13 @@ from .conformance.builders import (  # noqa: F401 (fixtures)
     N_QUERY,
     QUIET,
     assert_same_weights,
+    generative_case,
     one_thread,
     paired_case,
     setup_mudata,
     short_epochs,
     simulate,
+    tokens_case,
     trained_case,
     weights,
 )
@@ -38,6 +40,7 @@ def test_shapes_and_twice_the_same(case):
         first = getattr(case.model, getter)()
         assert first.shape == (N_CELLS, width), getter
         values = np.asarray(first)
+        assert values.dtype == np.float32, getter
         assert np.isfinite(values).all(), getter
         np.testing.assert_array_equal(values, np.asarray(getattr(case.model, getter)()))
         if isinstance(first, pd.DataFrame):
@@ -69,25 +72,25 @@ def test_latent_of_each_modality(paired, modality):
         case.model.get_latent_representation(modality="protein")
 
 
-def test_probabilities_and_clusters(case):
-    table = case.model.get_cluster_probabilities()
+def test_probabilities_and_clusters(generative):
+    table = generative.model.get_cluster_probabilities()
     np.testing.assert_allclose(table.sum(1), 1.0, rtol=1e-5)
-    clusters = case.model.predict_clusters()
+    clusters = generative.model.predict_clusters()
     assert clusters.dtype == "category"
     assert (clusters.astype(str).to_numpy() == table.to_numpy().argmax(1).astype(str)).all()
 
 
-def test_library_scales_the_means_exactly(case):
-    for getter in case.builder.family.getters:
+def test_library_scales_the_means_exactly(generative):
+    for getter in generative.builder.family.getters:
         if not getter.startswith("get_normalized"):
             continue
-        get = getattr(case.model, getter)
+        get = getattr(generative.model, getter)
         one, many = get(library_size=1), get(library_size=1024)  # a power of two: exact
         np.testing.assert_array_equal(one * 1024, many)
 
 
-def test_features_asked_for_equal_the_whole(case):
-    model = case.model
+def test_features_asked_for_equal_the_whole(generative):
+    model = generative.model
     regions = list(model.region_names[[5, 100, 3]])
     whole = model.get_normalized_accessibility()
     part = model.get_normalized_accessibility(region_list=regions)
@@ -106,41 +109,43 @@ def test_genes_asked_for_equal_the_whole(paired):
     )
 
 
-def test_sparse_and_zarr_output(case, tmp_path):
+def test_sparse_and_zarr_output(generative, tmp_path):
     import zarr
 
-    dense = case.model.get_normalized_accessibility(return_numpy=True)
+    dense = generative.model.get_normalized_accessibility(return_numpy=True)
     threshold = float(np.median(dense))
-    sparse = case.model.get_normalized_accessibility(threshold=threshold)
+    sparse = generative.model.get_normalized_accessibility(threshold=threshold)
     assert isinstance(sparse, sp.csr_matrix)
     np.testing.assert_allclose(sparse.toarray(), np.where(dense < threshold, 0, dense))
-    path = case.model.get_normalized_accessibility(output=tmp_path / "out.zarr", batch_size=50)
+    path = generative.model.get_normalized_accessibility(
+        output=tmp_path / "out.zarr", batch_size=50
+    )
     np.testing.assert_allclose(zarr.open_array(str(path), mode="r")[:], dense, rtol=1e-5)
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
     with pytest.raises(ValueError, match="exists"):
-        case.model.get_normalized_accessibility(output=path)
+        generative.model.get_normalized_accessibility(output=path)
 
 
-def test_scores_do_not_depend_on_batches_and_order(case):
+def test_scores_do_not_depend_on_batches_and_order(generative):
     errors = []
     for batch_size in (8, 50):
         torch.manual_seed(0)
-        terms = case.model.get_reconstruction_error(batch_size=batch_size, return_mean=False)
+        terms = generative.model.get_reconstruction_error(batch_size=batch_size, return_mean=False)
         assert all(value.shape == (N_CELLS,) for value in terms.values())
         errors.append(terms)
-    mean = case.model.get_latent_representation()
+    mean = generative.model.get_latent_representation()
     order = np.random.default_rng(0).permutation(N_CELLS)
-    shuffled = case.data[order].copy()
+    shuffled = generative.data[order].copy()
     np.testing.assert_allclose(
-        case.model.get_latent_representation(shuffled), mean[order], rtol=1e-4, atol=1e-5
+        generative.model.get_latent_representation(shuffled), mean[order], rtol=1e-4, atol=1e-5
     )
-    assert float(case.model.get_elbo()) < 0
-    assert np.isfinite(case.model.get_marginal_ll(n_mc_samples=3))
+    assert float(generative.model.get_elbo()) < 0
+    assert np.isfinite(generative.model.get_marginal_ll(n_mc_samples=3))
 
 
-def test_loss_per_cell_does_not_depend_on_the_batch(case):
+def test_loss_per_cell_does_not_depend_on_the_batch(generative):
     """At the posterior mean, each cell's terms are the same whichever cells stand beside it."""
-    model, module = case.model, case.model.module
+    model, module = generative.model, generative.model.module
     found = []
     for batch_size in (N_CELLS, 7):
         terms = []
@@ -155,21 +160,21 @@ def test_loss_per_cell_does_not_depend_on_the_batch(case):
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-3)
 
 
-def test_posterior_predictive_sample(case):
-    draws = case.model.posterior_predictive_sample(n_samples=2, indices=[0, 5])
-    atac = draws["atac"] if case.builder.family.is_paired else draws
+def test_posterior_predictive_sample(generative):
+    draws = generative.model.posterior_predictive_sample(n_samples=2, indices=[0, 5])
+    atac = draws["atac"] if generative.builder.family.is_paired else draws
     assert [part.shape for part in atac] == [(2, N_PEAKS), (2, N_PEAKS)]
     assert atac[0].data.min(initial=1) >= 0
     assert (atac[0] != atac[1]).nnz > 0
-    if case.builder.family.is_paired:
+    if generative.builder.family.is_paired:
         assert draws["rna"][0].shape == (2, N_GENES)
 
 
-def test_comparisons(case):
+def test_comparisons(generative):
     options = {"idx1": np.arange(20), "idx2": np.arange(30, 60), "n_samples_overall": 50}
-    assert len(case.model.differential_accessibility(**options, silent=True)) == N_PEAKS
-    if case.builder.family.is_paired:
-        assert len(case.model.differential_expression(**options, silent=True)) == N_GENES
+    assert len(generative.model.differential_accessibility(**options, silent=True)) == N_PEAKS
+    if generative.builder.family.is_paired:
+        assert len(generative.model.differential_expression(**options, silent=True)) == N_GENES
 
 
 def test_an_untrained_model_is_refused(case):
@@ -179,8 +184,9 @@ def test_an_untrained_model_is_refused(case):
     for getter in case.builder.family.getters:
         with pytest.raises(RuntimeError, match="[Tt]rain"):
             getattr(model, getter)()
-    with pytest.raises(RuntimeError, match="[Tt]rain"):
-        model.differential_accessibility(idx1=[0])
+    if case.builder.family.is_generative:
+        with pytest.raises(RuntimeError, match="[Tt]rain"):
+            model.differential_accessibility(idx1=[0])
 
 
 # ---- saving, loading, queries ---------------------------------------------------------------
@@ -214,14 +220,34 @@ def test_save_with_data(case, tmp_path):
     )
 
 
-def test_query_with_a_new_batch(case):
-    query = case.query.copy()
+def test_query_with_a_new_batch(generative):
+    case, query = generative, generative.query.copy()
     query.obs["batch"] = "new"
     mapped = case.builder.model.load_query_data(query, case.model)
     mapped.train(1, **QUIET)
     assert mapped.get_latent_representation().shape == (N_QUERY, 5)
     name = case.builder.family.of_batches
     assert torch.equal(weights(mapped)[name][:, :2], weights(case.model)[name])
+
+
+@pytest.mark.parametrize("from_folder", [False, True])
+def test_query_of_a_model_without_batches(tokens, tmp_path, from_folder):
+    """Nothing is to be learnt: the query lies where the reference would place it."""
+    query, model = tokens.query.copy(), tokens.model
+    query.obs["batch"] = "new"
+    reference = model
+    if from_folder:
+        reference = tmp_path / "reference"
+        model.save(str(reference))
+    mapped = tokens.builder.model.load_query_data(query, reference, accelerator="cpu")
+    assert mapped.is_trained
+    expected = model.get_latent_representation(tokens.query)
+    np.testing.assert_array_equal(mapped.get_latent_representation(), expected)
+    prepared = tokens.builder.model.prepare_query_anndata(tokens.query, reference)
+    np.testing.assert_array_equal(model.get_latent_representation(prepared), expected)
+    assert sorted(mapped.history or {}) == []
+    tokens.builder.fit(mapped, 1, task=None)
+    assert len(mapped.history["train_loss"]) == 1
 
 
 # ---- kinds of data --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from .conformance.builders import (  # noqa: F401 (fixtures)
+    BUILDERS,
     N_CELLS,
     N_EPOCHS,
     QUIET,
@@ -17,6 +18,7 @@ from .conformance.builders import (  # noqa: F401 (fixtures)
     one_thread,
     paired_case,
     short_epochs,
+    simulate,
     trained_case,
     weights,
 )
@@ -58,9 +60,10 @@ def test_another_seed_another_result(case):
         case.builder.model(data, **{**case.builder.family.tiny, **case.builder.arguments})
     )
     scvi.settings.seed = 0
-    tables = [name for name in first if name.endswith("table") and first[name].any()]
-    assert tables
-    assert not any(torch.equal(first[name], other[name]) for name in tables)
+    end = case.builder.family.drawn
+    drawn = [name for name in first if name.endswith(end) and first[name].any()]
+    assert drawn
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
 
 
 class NoteMode(Callback):
@@ -94,7 +97,7 @@ def test_plan_arguments_take_effect(case):
     data = case.data.copy()
     model = case.builder.train(data, 1, plan_kwargs={"lr": 0.0, "weight_decay": 0.0})
     before = weights(model)
-    model.train(1, batch_size=48, plan_kwargs={"lr": 0.0, "weight_decay": 0.0}, **QUIET)
+    case.builder.fit(model, 1, plan_kwargs={"lr": 0.0, "weight_decay": 0.0})
     trained = {name for name, _ in model.module.named_parameters()}
     changed = {n for n, v in weights(model).items() if not torch.equal(v, before[n])}
     assert not {n for n in changed & trained if not n.startswith("prior.")}
@@ -131,30 +134,57 @@ class StopAfter(Callback):
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(case, tmp_path):
-    for stop in (1, 3):  # before and after the mixture
+    for stop in (1, 3):  # of four epochs, before and after the mixture
         folder = tmp_path / str(stop)
         data = case.data.copy()
         case.builder.setup(data)
         stopped = case.builder.build(data)
         try:
-            stopped.train(
-                N_EPOCHS,
-                batch_size=48,
-                checkpoint_dir=str(folder),
-                callbacks=[StopAfter(stop)],
-                **QUIET,
-            )
+            case.builder.fit(stopped, checkpoint_dir=str(folder), callbacks=[StopAfter(stop)])
         except (KeyboardInterrupt, SystemExit):
             pass
         assert [p.name for p in folder.rglob("*") if p.is_file()] == ["last.ckpt"]
         resumed = case.builder.build(data)
-        resumed.train(N_EPOCHS, batch_size=48, checkpoint_dir=str(folder), resume=True, **QUIET)
+        case.builder.fit(resumed, checkpoint_dir=str(folder), resume=True)
         assert_same_weights(case.model, resumed)
         elbo = case.builder.family.elbo
         assert len(resumed.history[elbo]) == N_EPOCHS
         pd.testing.assert_frame_equal(
             resumed.history[elbo], case.model.history[elbo], check_dtype=False
         )
+
+
+class StopInPart(Callback):
+    """Interrupts the second part of a training at the start of its second epoch."""
+
+    def __init__(self) -> None:
+        self.part = 0
+
+    def on_fit_start(self, trainer, pl_module):
+        self.part += 1
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if self.part == 2 and trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["atacformer-tuned", "craft"])
+def test_a_run_that_stopped_in_its_second_part(name, one_thread, tmp_path):  # noqa: F811
+    builder = next(b for b in BUILDERS if b.name == name)
+    data = builder.convert(simulate()[:N_CELLS].copy())
+    builder.setup(data)
+    whole = builder.fit(builder.build(data), 2)
+    stopped, folder = builder.build(data), str(tmp_path)
+    try:
+        builder.fit(stopped, 2, checkpoint_dir=folder, callbacks=[StopInPart()])
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    for _ in range(2):  # once from the stop, once from the end
+        resumed = builder.fit(builder.build(data), 2, checkpoint_dir=folder, resume=True)
+        assert_same_weights(whole, resumed)
+        assert set(resumed.history) == set(whole.history)
+        for term, table in whole.history.items():
+            pd.testing.assert_frame_equal(table, resumed.history[term], check_dtype=False)
 
 
 def test_resume_needs_a_folder(case):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from atacvi import data, datasets, metrics, pl, pp, tl
+    from atacvi import data, datasets, hub, metrics, pl, pp, tl
     from atacvi.models import ATACDiffModel, AtacformerModel, CRAFTModel, MultiViewModel
 
 __version__ = "0.1.0"
@@ -25,13 +25,14 @@ __all__ = [
     "__version__",
     "data",
     "datasets",
+    "hub",
     "metrics",
     "pl",
     "pp",
     "tl",
 ]
 
-_NAMESPACES = frozenset({"data", "datasets", "metrics", "pl", "pp", "tl"})
+_NAMESPACES = frozenset({"data", "datasets", "hub", "metrics", "pl", "pp", "tl"})
 _MODELS = frozenset({"ATACDiffModel", "AtacformerModel", "CRAFTModel", "MultiViewModel"})
 
 

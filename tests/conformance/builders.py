@@ -17,7 +17,7 @@ import torch
 
 import atacvi
 from atacvi._compat import without_pull
-from atacvi.data import concat_modalities
+from atacvi.data import concat_modalities, tokenize_anndata
 from atacvi.training import denoiser_plan
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -51,24 +51,39 @@ def join(mdata: mudata.MuData) -> Any:
     return adata
 
 
+def tokens_alone(mdata: mudata.MuData) -> Any:
+    """Cells as sets of regions, without counts."""
+    return tokenize_anndata(mdata["atac"], list(mdata["atac"].var_names))
+
+
 def peaks_alone(mdata: mudata.MuData) -> Any:
     return mdata["atac"].copy()
 
 
 def setup_mudata(data: Any, **kwargs: Any) -> None:
-    atacvi.MultiViewModel.setup_mudata(data, batch_key="batch", **kwargs)
+    atacvi.MultiViewModel.setup_mudata(data, **{"batch_key": "batch", **kwargs})
 
 
-def setup_anndata(data: Any) -> None:
-    atacvi.MultiViewModel.setup_anndata(data, batch_key="batch")
+def setup_anndata(data: Any, **kwargs: Any) -> None:
+    atacvi.MultiViewModel.setup_anndata(data, **{"batch_key": "batch", **kwargs})
 
 
-def setup_peaks(data: Any) -> None:
-    atacvi.ATACDiffModel.setup_anndata(data, batch_key="batch", labels_key="cell_type")
+def setup_peaks(data: Any, **kwargs: Any) -> None:
+    kwargs = {"batch_key": "batch", "labels_key": "cell_type", **kwargs}
+    atacvi.ATACDiffModel.setup_anndata(data, **kwargs)
 
 
-def setup_peaks_of_mudata(data: Any) -> None:
-    atacvi.ATACDiffModel.setup_mudata(data, batch_key="batch")
+def setup_tokens(data: Any, **kwargs: Any) -> None:
+    kwargs = {"batch_key": "batch", "labels_key": "cell_type", **kwargs}
+    atacvi.AtacformerModel.setup_anndata(data, **kwargs)
+
+
+def setup_pairs(data: Any, **kwargs: Any) -> None:
+    atacvi.CRAFTModel.setup_mudata(data, **{"batch_key": "batch", **kwargs})
+
+
+def setup_peaks_of_mudata(data: Any, **kwargs: Any) -> None:
+    atacvi.ATACDiffModel.setup_mudata(data, **{"batch_key": "batch", **kwargs})
 
 
 @dataclass(frozen=True)
@@ -89,8 +104,12 @@ class Family:
         Terms that the history must hold.
     poisoned
         Parameter that spoils the first loss when it is not a number.
+    drawn
+        End of the names of weights that are drawn at random.
     of_batches
-        Weight with a column for each batch.
+        Weight with a column for each batch; empty for a model that knows no batches.
+    training
+        Arguments of `train` that make it short.
     """
 
     model: type
@@ -99,12 +118,19 @@ class Family:
     elbo: str
     terms: frozenset[str]
     poisoned: str
-    of_batches: str
+    drawn: str
+    of_batches: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether the model has clusters, and likelihoods of counts in peaks."""
+        return "get_cluster_probabilities" in self.getters
 
     @property
     def is_paired(self) -> bool:
-        """Whether the model reads RNA beside accessibility."""
-        return "get_normalized_expression" in self.getters
+        """Whether it reads RNA beside accessibility, too."""
+        return self.is_generative and "get_normalized_expression" in self.getters
 
 
 MULTIVIEW = Family(
@@ -122,6 +148,7 @@ MULTIVIEW = Family(
         "reconstruction_atac_validation".split()
     ),
     "rna_head.offset",
+    "table",
     "trunk.covariates.weight",
 )
 ATACDIFF = Family(
@@ -139,7 +166,37 @@ ATACDIFF = Family(
         for term in ("train_loss", "elbo_train", "probe_held_out")
     ),
     "autoencoder.head.offset",
+    "table",
     "autoencoder.head.covariates.weight",
+)
+
+_ENCODER = {"n_embed": 16, "n_layers": 1, "n_heads": 2, "n_feedforward": 16}
+ATACFORMER = Family(
+    atacvi.AtacformerModel,
+    _ENCODER,
+    {"get_latent_representation": 16},
+    "replaced_loss_train",
+    frozenset(
+        f"{term}_{part}"
+        for term in ("replaced_loss", "context_gain", "agreement_loss", "score")
+        for part in ("train", "validation")
+    )
+    | {"train_loss", "validation_loss"},
+    "encoder.layers.0.linear1.bias",
+    "linear1.weight",
+)
+CRAFT = Family(
+    atacvi.CRAFTModel,
+    {**_ENCODER, "n_latent": 8, "n_rna_embed": 8, "n_rna_hidden": 8, "n_decoder_hidden": 4},
+    {"get_latent_representation": 8, "impute_rna": N_GENES, "get_normalized_expression": N_GENES},
+    "alignment_loss_train",
+    frozenset(
+        "train_loss validation_loss alignment_loss_train temperature_train imputation_nll_train "
+        "probe_contrast probe_imputation".split()
+    ),
+    "gene_projection.weight",
+    "linear1.weight",
+    training={"imputation_epochs": 2},
 )
 
 
@@ -152,6 +209,7 @@ class Builder:
     setup: Callable[..., None]
     convert: Callable[[mudata.MuData], Any] = as_is
     arguments: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> type:
@@ -163,8 +221,12 @@ class Builder:
 
     def train(self, data: Any, max_epochs: int = N_EPOCHS, **kwargs: Any) -> Any:
         self.setup(data)
-        model = self.build(data)
-        model.train(max_epochs, batch_size=48, **{**QUIET, **kwargs})
+        return self.fit(self.build(data), max_epochs, **kwargs)
+
+    def fit(self, model: Any, max_epochs: int = N_EPOCHS, **kwargs: Any) -> Any:
+        """Train a model with the arguments of its builder."""
+        options = {"batch_size": 48, **QUIET, **self.family.training, **self.training, **kwargs}
+        model.train(max_epochs, **options)
         return model
 
 
@@ -175,8 +237,14 @@ BUILDERS = [
     Builder("atacdiff", ATACDIFF, setup_peaks, peaks_alone),
     Builder("atacdiff-mudata", ATACDIFF, setup_peaks_of_mudata),
     Builder("atacdiff-paper", ATACDIFF, setup_peaks, peaks_alone, {"preset": "paper"}),
+    Builder("atacformer", ATACFORMER, setup_tokens, peaks_alone),
+    Builder("atacformer-tokens", ATACFORMER, setup_tokens, tokens_alone),
+    Builder("atacformer-tuned", ATACFORMER, setup_tokens, peaks_alone, training={"task": "multi"}),
+    Builder("craft", CRAFT, setup_pairs),
+    Builder("craft-attention", CRAFT, setup_pairs, arguments={"pooling": "attention"}),
 ]
 _BY_NAME = {builder.name: builder for builder in BUILDERS}
+_GENERATIVE = [builder for builder in BUILDERS if builder.family.is_generative]
 _PAIRED = [builder for builder in BUILDERS if builder.family.is_paired]
 
 
@@ -222,9 +290,25 @@ def trained_case(request, one_thread, short_epochs) -> Case:
     return _trained(request.param)
 
 
+@pytest.fixture(name="generative", scope="module", params=[builder.name for builder in _GENERATIVE])
+def generative_case(request, one_thread, short_epochs) -> Case:
+    """Cases of models with clusters and likelihoods."""
+    return _trained(request.param)
+
+
+@pytest.fixture(
+    name="tokens",
+    scope="module",
+    params=[builder.name for builder in BUILDERS if builder.family is ATACFORMER],
+)
+def tokens_case(request, one_thread) -> Case:
+    """Cases of AtacformerModel."""
+    return _trained(request.param)
+
+
 @pytest.fixture(name="paired", scope="module", params=[builder.name for builder in _PAIRED])
 def paired_case(request, one_thread, short_epochs) -> Case:
-    """Cases of models that read RNA as well."""
+    """Cases of those that read RNA as well."""
     return _trained(request.param)
 
 

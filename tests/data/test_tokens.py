@@ -330,3 +330,13 @@ def test_real_bed_files(data_dir):
     other = folder / "bom_mouseE8.25_celltype_specific_peaks.mm10.bed.gz"
     with pytest.raises(ValueError, match="another genome build or species"):
         tokenize_bed(other, universe)
+
+
+def test_tokens_that_an_object_holds_do_not_come_back():
+    var = pd.DataFrame(index=["chr1:0-10", "chr1:50-60"])
+    cells = anndata.AnnData(np.eye(2, dtype=np.float32), var=var)
+    cells.obsm["X_tokens"] = sp.csr_matrix(np.ones((2, 7), dtype=bool))
+    cells.obsm["X_pca"] = np.ones((2, 3))
+    found = tokenize_anndata(cells, ["chr1:0-20", "chr1:40-70", "chr2:0-9"])
+    assert found.obsm["X_tokens"].toarray().tolist() == [[True, False, False], [False, True, False]]
+    assert found.obsm["X_pca"].shape == (2, 3)

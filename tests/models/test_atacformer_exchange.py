@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from atacvi.models import AtacformerModel
-from atacvi.models._atacformer_exchange import overlap_weights
+from atacvi.models._token_weights import overlap_weights
 from atacvi.regions import Universe
 
 from .planted_tokens import N_REGIONS, QUIET, build, planted_cells

@@ -13,6 +13,7 @@ import torch
 from atacvi import metrics
 from atacvi._compat import without_pull
 from atacvi.models import AtacformerModel, CRAFTModel
+from atacvi.regions import Universe
 
 from .craft_pairs import N_CELLS, N_GENES, QUIET, TINY, build, simulate, train
 
@@ -99,9 +100,9 @@ def test_latent_is_of_unit_length_and_knows_no_minibatch(model, query, modality)
     assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     chosen = [7, 3, 3]
-    part = model.get_latent_representation(query, chosen, modality, batch_size=2)
+    part = model.get_latent_representation(query, modality, chosen, batch_size=2)
     np.testing.assert_allclose(part, found[chosen], atol=1e-5)
-    assert model.get_latent_representation(query, [], modality).shape == (0, TINY["n_latent"])
+    assert model.get_latent_representation(query, modality, []).shape == (0, TINY["n_latent"])
 
 
 def test_one_modality_is_enough_for_its_latent(model, query):
@@ -346,7 +347,7 @@ def test_what_cannot_be_embedded(model, query, pairs):
     with pytest.raises(ValueError, match=f"0 of the model's {N_GENES} genes"):
         model.get_latent_representation(renamed, modality="rna")
     with pytest.raises(IndexError, match="60 cells"):
-        model.get_latent_representation(query, [60])
+        model.get_latent_representation(query, indices=[60])
     with pytest.raises(ValueError, match="modality='both'"):
         model.get_latent_representation(query, modality="both")
     with pytest.raises(NotImplementedError, match="setup_mudata"):
@@ -358,6 +359,74 @@ def test_what_cannot_be_embedded(model, query, pairs):
     CRAFTModel.setup_mudata(pairs)
     with pytest.raises(RuntimeError, match="not trained"):
         build(pairs).get_latent_representation()
+
+
+def test_what_is_given_as_the_wrong_modality(model, query):
+    with pytest.raises(ValueError, match="modality='joint' needs both"):
+        model.get_latent_representation(query["atac"])
+    with pytest.raises(
+        ValueError, match=f"{N_GENES} of the model's {N_GENES} genes.*look like RNA"
+    ):
+        model.get_latent_representation(query["rna"], "atac")
+    with pytest.raises(ValueError, match="hold .* genes|look like RNA"):
+        model.annotate(query["rna"])
+    for use in (model.impute_rna, model.get_latent_representation):
+        with pytest.raises(ValueError, match="batch_size=0"):
+            use(query, batch_size=0)
+
+
+def test_a_folder_whose_files_do_not_fit(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = (tmp_path / "config.json").read_text()
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    universe = (tmp_path / "universe.bed.gz").read_bytes()
+    Universe(["chr1:0-5", "chr1:9-20"]).save(tmp_path)
+    with pytest.raises(ValueError, match="has 2 regions.*not the one that the weights"):
+        CRAFTModel.from_pretrained(tmp_path)
+    (tmp_path / "universe.bed.gz").write_bytes(universe)
+    (tmp_path / "model.safetensors").write_bytes(weights[:300])
+    with pytest.raises(ValueError, match="may be truncated"):
+        CRAFTModel.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    (tmp_path / "config.json").write_text(config[:100])
+    with pytest.raises(ValueError, match="is not JSON"):
+        CRAFTModel.from_pretrained(tmp_path)
+
+
+def test_a_model_without_data(model, query, tmp_path, capsys):
+    model.save_pretrained(tmp_path / "checkpoint")
+    alone = CRAFTModel.from_pretrained(tmp_path / "checkpoint")
+    for use in (alone.view_anndata_setup, alone.train, lambda: alone.retrieve(query)):
+        with pytest.raises(ValueError, match="holds no data"):
+            use()
+    names = alone.get_var_names()
+    assert list(names["rna"]) == list(query["rna"].var_names)
+    alone.save(str(tmp_path / "saved"))
+    again = CRAFTModel.load(str(tmp_path / "saved"), adata=False, accelerator="cpu")
+    np.testing.assert_array_equal(again.impute_rna(query), alone.impute_rna(query))
+
+
+def test_no_epochs_and_the_plan(everything):
+    data = everything[:80].copy()
+    CRAFTModel.setup_mudata(data)
+    model = train(build(data), max_epochs=0, imputation_epochs=0)
+    assert model.is_trained
+    assert model.history == {}
+    assert len(model.train_indices) == 72
+    for kwargs, message in (
+        ({"max_epochs": -1}, "max_epochs=-1"),
+        ({"imputation_epochs": -2}, "imputation_epochs=-2"),
+        ({"max_tokens": 0}, "max_tokens=0"),
+        ({"n_workers": -1}, "n_workers=-1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(model, **kwargs)
+    with pytest.raises(TypeError, match="'optim'.*It takes"):
+        train(model, plan_kwargs={"optim": "Adam"})
+    with pytest.raises(ValueError, match="is a view"):
+        CRAFTModel.setup_mudata(everything[:40])
+    with pytest.raises(TypeError, match="pretrained is int"):
+        build(data, pretrained=3)
 
 
 def test_genes_in_another_order_or_in_part(model, query):

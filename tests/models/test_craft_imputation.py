@@ -195,6 +195,26 @@ def test_labels_of_another_reference(model, everything, query):
         model.annotate(query, reject_below=2)
 
 
+def test_modalities_mean_the_same_in_every_call(model, query):
+    """Cells of the query are read in `from_modality`, the reference in `to_modality`."""
+    rna, atac = query["rna"].copy(), query["atac"].copy()
+    for asked, one, two in ((atac, "atac", "rna"), (rna, "rna", "atac"), (rna, "rna", "rna")):
+        options = {"from_modality": one, "to_modality": two}
+        found = model.retrieve(asked, 9, **options)
+        table = model.annotate(asked, k=9, **options)
+        np.testing.assert_allclose(table["similarity"], found.similarity.mean(axis=1))
+        asked_vectors = model.get_latent_representation(asked, modality=one)
+        known = model.get_latent_representation(modality=two)
+        np.testing.assert_allclose(
+            found.similarity[:, 0], (asked_vectors @ known.T).max(axis=1), atol=1e-6
+        )
+    pd.testing.assert_frame_equal(
+        model.annotate(atac), model.annotate(atac, from_modality="atac", to_modality="rna")
+    )
+    with pytest.raises(ValueError, match="genes"):  # accessibility is no RNA
+        model.annotate(atac, from_modality="rna", to_modality="atac")
+
+
 def test_vote_and_nearest_by_hand():
     found, cosine = nearest(np.eye(3), np.eye(3)[[2, 0, 1, 1]], 2)
     assert found[:, 0].tolist() == [1, 2, 0]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from atacvi.likelihoods import SparseTarget
-from atacvi.nn import AtacEncoder, RnaEncoder
+from atacvi.nn import AtacEncoder, LearntRows, RnaEncoder
 
 N_CELLS, N_FEATURES, N_HIDDEN = 6, 20, 16
 
@@ -74,8 +74,36 @@ def test_atac_of_some_peaks_equals_closing_the_others(counts):
     closed = torch.zeros_like(counts)
     closed[:, peaks] = counts[:, peaks]
     torch.testing.assert_close(
-        encoder(counts[:, peaks], table, peaks=peaks), encoder(closed, table), rtol=1e-4, atol=1e-5
+        encoder(counts[:, peaks], table[peaks], peaks=peaks),
+        encoder(closed, table),
+        rtol=1e-4,
+        atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("attention", ["tokens", "none"])
+def test_rows_learnt_in_turn_have_the_gradient_of_all(counts, attention):
+    """The value is that of the whole table; gradients of the parts average to its gradient."""
+    block, n_parts = torch.arange(N_FEATURES) // 6, 4
+    encoder = AtacEncoder(
+        N_FEATURES, 8, N_HIDDEN, attention=attention, n_heads=4, block=block, dropout_rate=0.0
+    )
+    if attention == "tokens":
+        torch.nn.init.normal_(encoder.attention.output.weight)
+    encoder.set_statistics(torch.rand(N_FEATURES) + 0.5)
+    y, table = as_sparse(counts), torch.randn(N_FEATURES, 8, requires_grad=True)
+    whole = encoder(y, table)
+    (expected,) = torch.autograd.grad(whole.square().sum(), table)
+    total = torch.zeros_like(expected)
+    for peaks in torch.randperm(N_FEATURES).chunk(n_parts):
+        learnt = LearntRows(peaks, table[peaks], y.select_features(peaks), n_parts)
+        value = encoder(y, table, learnt=learnt)
+        torch.testing.assert_close(value, whole)
+        (gradient,) = torch.autograd.grad(value.square().sum(), table)
+        others = torch.ones(N_FEATURES, dtype=torch.bool).index_fill(0, peaks, False)
+        assert (gradient[others] == 0).all()
+        total += gradient / n_parts
+    torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_atac_does_not_see_depth(counts):

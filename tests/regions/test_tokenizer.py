@@ -63,6 +63,15 @@ def test_names_of_chromosomes(tokenizer):
     assert both.tokenize_regions(["MT:1-2"]).tolist() == [2]
 
 
+@pytest.mark.parametrize("kind", [list, np.array, pd.Index, pd.Series])
+def test_names_in_any_container(kind):
+    names = ["chr1:0-10", "chr1:20-30"]
+    universe = Universe(kind(names))  # arrays and Series have a method `var`
+    assert universe.names.tolist() == names
+    assert RegionTokenizer(universe).tokenize_regions(kind(names)).tolist() == [0, 1]
+    assert len(Universe.consensus([kind(names), kind(names)], min_sets=2)) == 2
+
+
 @given(st.lists(REGION, min_size=1, max_size=25, unique=True), st.lists(REGION, max_size=25))
 def test_overlapping_universes_equal_the_overlap_join(universe, query):
     tokenizer = RegionTokenizer(universe)

@@ -29,6 +29,14 @@ class Presence:
         bool of shape (cells,).
     features
         bool of shape (features,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_matrix
+    >>> from atacvi.data import count_presence
+    >>> count_presence(csr_matrix(np.array([[1, 0], [2, 0]]))).features
+    array([ True, False])
     """
 
     cells: np.ndarray

@@ -16,7 +16,7 @@ from atacvi.data._files import BED_ENDINGS, Barcodes, Paths, named_files, run_jo
 from atacvi.data._gathering import check_genome, count_files, stack
 from atacvi.data._peak_tokens import gather_tokens
 from atacvi.data.checks import get_matrix
-from atacvi.data.counts import check_matrix_type
+from atacvi.data.counts import check_counts
 from atacvi.regions import (
     RegionTokenizer,
     Universe,
@@ -167,8 +167,10 @@ def tokenize_anndata(
 
     Raises
     ------
+    TypeError
+        If `adata` is no AnnData, or the counts are of a kind that cannot be read.
     ValueError
-        If regions cannot be read, or fewer than `min_share` of the peaks hit the universe or no
+        If regions cannot be read, counts are negative or not finite, or fewer than `min_share` of the peaks hit the universe or no
         more than by chance, as with another genome.
 
     Examples
@@ -181,8 +183,11 @@ def tokenize_anndata(
     >>> [row.indices.tolist() for row in cells.obsm["X_tokens"]]
     [[0, 1], [0, 1]]
     """
-    if threshold < 0:
-        msg = f"threshold={threshold} must be at least 0: peaks that are not stored are closed"
+    if not hasattr(adata, "obsm") or hasattr(adata, "mod"):
+        msg = f"an AnnData is needed, this is {type(adata).__name__}; of a MuData give one modality"
+        raise TypeError(msg)
+    if isinstance(threshold, str) or not threshold >= 0:
+        msg = f"threshold={threshold!r} must be a number of at least 0: peaks that are not stored are closed"
         raise ValueError(msg)
     universe = _tokenizer(universe).universe if not isinstance(universe, Universe) else universe
     peaks, vocabulary = parse_regions(adata.var), universe.regions
@@ -194,7 +199,13 @@ def tokenize_anndata(
     matrix = get_matrix(adata, layer, "adata")
     if sp.issparse(matrix) and matrix.format == "csc":
         matrix = sp.csr_matrix(matrix)
-    check_matrix_type(matrix, "adata.X" if layer is None else f"adata.layers[{layer!r}]")
+    check_counts(
+        matrix,
+        "adata.X" if layer is None else f"adata.layers[{layer!r}]",
+        obs_names=adata.obs_names,
+        var_names=adata.var_names,
+        integer=False,
+    )
     tokens, n_open, n_mapped = gather_tokens(matrix, to_tokens, threshold)
     obs = adata.obs.copy()
     with np.errstate(invalid="ignore"):
@@ -202,7 +213,8 @@ def tokenize_anndata(
     report = {"mode": "peaks", "share_hit": mapping.share_mapped}
     out = _tokenized(tokens, obs, universe, report)
     for key in adata.obsm:
-        out.obsm[key] = adata.obsm[key].copy()
+        if key != OBSM_TOKENS:  # those that the object holds are of another universe
+            out.obsm[key] = adata.obsm[key].copy()
     return out
 
 
@@ -305,6 +317,17 @@ def get_universe(adata: AnnData) -> Universe:
             "atacvi.data.tokenize_fragments, tokenize_anndata or tokenize_bed"
         )
         raise KeyError(msg)
+    return read_universe(stored)
+
+
+def read_universe(stored: dict[str, Any]) -> Universe:
+    """Rebuild a universe from what is stored beside tokens.
+
+    Raises
+    ------
+    ValueError
+        If the regions do not fit their hash.
+    """
     universe = Universe.from_arrays(stored["universe"])
     if universe.hash != stored["universe_hash"]:
         msg = (

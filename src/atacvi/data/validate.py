@@ -43,6 +43,13 @@ class MultiomePresence:
     ----------
     rna, atac
         bool of shape (cells,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from atacvi.data import MultiomePresence
+    >>> MultiomePresence(rna=np.array([True, True]), atac=np.array([True, False])).complete
+    False
     """
 
     rna: np.ndarray

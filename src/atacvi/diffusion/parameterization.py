@@ -24,6 +24,23 @@ def eps_to_x0(
 ) -> Tensor:
     """Return the data that `eps` in `x_t` means.
 
+    Parameters
+    ----------
+    eps
+        Noise, as predicted, any shape.
+    x_t
+        Noised data, same shape.
+    signal, noise_scale
+        Factors of data and noise in `x_t`: numbers, or tensors that broadcast against it.
+
+    Returns
+    -------
+    Same shape as `x_t`.
+
+    References
+    ----------
+    Salimans and Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022.
+
     Examples
     --------
     >>> import torch
@@ -39,6 +56,23 @@ def x0_to_eps(
 ) -> Tensor:
     """Return the noise in `x_t` if the data is `x0`.
 
+    Parameters
+    ----------
+    x0
+        Data, as predicted, any shape.
+    x_t
+        Noised data, same shape.
+    signal, noise_scale
+        Factors of data and noise in `x_t`: numbers, or tensors that broadcast against it.
+
+    Returns
+    -------
+    Same shape as `x_t`.
+
+    References
+    ----------
+    Salimans and Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022.
+
     Examples
     --------
     >>> import torch
@@ -51,6 +85,23 @@ def x0_to_eps(
 
 def v_to_x0(v: Tensor, x_t: Tensor, signal: Tensor | float, noise_scale: Tensor | float) -> Tensor:
     """Return the data that `v` at `x_t` means.
+
+    Parameters
+    ----------
+    v
+        v, as predicted, any shape.
+    x_t
+        Noised data, same shape.
+    signal, noise_scale
+        Factors of data and noise in `x_t`: numbers, or tensors that broadcast against it.
+
+    Returns
+    -------
+    Same shape as `x_t`.
+
+    References
+    ----------
+    Salimans and Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022.
 
     Examples
     --------
@@ -65,6 +116,23 @@ def v_to_x0(v: Tensor, x_t: Tensor, signal: Tensor | float, noise_scale: Tensor 
 def x0_to_v(x0: Tensor, x_t: Tensor, signal: Tensor | float, noise_scale: Tensor | float) -> Tensor:
     """Return v at `x_t` if the data is `x0`.
 
+    Parameters
+    ----------
+    x0
+        Data, as predicted, any shape.
+    x_t
+        Noised data, same shape.
+    signal, noise_scale
+        Factors of data and noise in `x_t`: numbers, or tensors that broadcast against it.
+
+    Returns
+    -------
+    Same shape as `x_t`.
+
+    References
+    ----------
+    Salimans and Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022.
+
     Examples
     --------
     >>> import torch
@@ -77,6 +145,23 @@ def x0_to_v(x0: Tensor, x_t: Tensor, signal: Tensor | float, noise_scale: Tensor
 
 def v_to_eps(v: Tensor, x_t: Tensor, signal: Tensor | float, noise_scale: Tensor | float) -> Tensor:
     """Return the noise in `x_t` that `v` means.
+
+    Parameters
+    ----------
+    v
+        v, as predicted, any shape.
+    x_t
+        Noised data, same shape.
+    signal, noise_scale
+        Factors of data and noise in `x_t`: numbers, or tensors that broadcast against it.
+
+    Returns
+    -------
+    Same shape as `x_t`.
+
+    References
+    ----------
+    Salimans and Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022.
 
     Examples
     --------
@@ -92,6 +177,23 @@ def eps_to_v(
     eps: Tensor, x_t: Tensor, signal: Tensor | float, noise_scale: Tensor | float
 ) -> Tensor:
     """Return v at `x_t` if the noise is `eps`.
+
+    Parameters
+    ----------
+    eps
+        Noise, as predicted, any shape.
+    x_t
+        Noised data, same shape.
+    signal, noise_scale
+        Factors of data and noise in `x_t`: numbers, or tensors that broadcast against it.
+
+    Returns
+    -------
+    Same shape as `x_t`.
+
+    References
+    ----------
+    Salimans and Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022.
 
     Examples
     --------

@@ -106,6 +106,15 @@ def cosine_schedule(n_steps: int = 1000) -> Tensor:
 def alphas_cumprod(betas: Tensor) -> Tensor:
     """Return alpha_bar, the products of ``1 - betas`` up to each step, shape (steps,).
 
+    Parameters
+    ----------
+    betas
+        Variances of the noise that each step adds, within 0 and 1, shape (steps,).
+
+    References
+    ----------
+    Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020.
+
     Examples
     --------
     >>> import torch
@@ -120,6 +129,15 @@ def betas_of(alpha_bar: Tensor) -> Tensor:
     """Return the betas whose products are `alpha_bar`, shape (steps,).
 
     With `alpha_bar` of some steps only, these are the betas of the respaced process.
+
+    Parameters
+    ----------
+    alpha_bar
+        Share of the variance of the data that is left at each step, falling, shape (steps,).
+
+    References
+    ----------
+    Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020.
 
     Examples
     --------
@@ -158,6 +176,15 @@ def posterior_coefficients(betas: Tensor) -> PosteriorCoefficients:
 
 def signal_to_noise(alpha_bar: Tensor) -> Tensor:
     """Return ``alpha_bar / (1 - alpha_bar)``, for data of unit variance, same shape.
+
+    Parameters
+    ----------
+    alpha_bar
+        Share of the variance of the data that is left, within 0 and 1, any shape.
+
+    References
+    ----------
+    Ho, Jain and Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020.
 
     Examples
     --------

@@ -55,7 +55,7 @@ class SparseTarget(NamedTuple):
 
     @classmethod
     def from_tensor(cls, x: Tensor) -> SparseTarget:
-        """Read a dense, CSR or COO matrix of shape (cells, features).
+        """Read a dense, CSR, CSC or COO matrix of shape (cells, features).
 
         Entries that are stored but zero are dropped; integers become the default float type.
 
@@ -70,6 +70,8 @@ class SparseTarget(NamedTuple):
                 f"(shape {tuple(x.shape)}). Reshape it to (cells, features)."
             )
             raise ValueError(msg)
+        if x.layout == torch.sparse_csc:  # minibatches of data that are stored by features
+            x = x.to_sparse_csr()
         if x.layout == torch.sparse_csr:
             crow = x.crow_indices().long()
             cells = torch.arange(x.shape[0], device=x.device)

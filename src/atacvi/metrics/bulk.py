@@ -32,6 +32,14 @@ class PeakRecovery(NamedTuple):
         Confirmed of called, NaN for a cell without calls.
     recall
         Confirmed of all that are open in bulk.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from atacvi.metrics import PeakRecovery
+    >>> found = PeakRecovery(np.array([4]), np.array([3]), np.array([0.75]), np.array([0.3]))
+    >>> found.n_confirmed / found.n_called
+    array([0.75])
     """
 
     n_called: NDArray[np.int64]

@@ -32,6 +32,14 @@ class LeidenScan(NamedTuple):
         Cluster numbers of the cells, shape ``(n_resolutions, n_cells)``.
     n_clusters
         Number of clusters at each resolution.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from atacvi.metrics import leiden_scan
+    >>> cells = np.random.default_rng(0).normal(size=(60, 3)) + np.repeat([[0], [9]], 30, axis=0)
+    >>> leiden_scan(cells, resolutions=(0.1, 0.5)).clusters.shape
+    (2, 60)
     """
 
     resolutions: NDArray[np.float64]

@@ -18,6 +18,13 @@ class OverlapTest(NamedTuple):
         Limits of its confidence interval.
     p_value
         One-sided hypergeometric p value (Fisher's exact test, alternative "greater").
+
+    Examples
+    --------
+    >>> from atacvi.metrics import overlap_enrichment
+    >>> test = overlap_enrichment(20, 50, 100, 1000)
+    >>> bool(test.lower < test.odds_ratio < test.upper)
+    True
     """
 
     odds_ratio: float

@@ -21,6 +21,13 @@ class TrainingAccuracy(NamedTuple):
         Learned from generated cells.
     real
         Learned from real training cells.
+
+    Examples
+    --------
+    >>> from atacvi.metrics import TrainingAccuracy
+    >>> accuracy = TrainingAccuracy(synthetic=0.8, real=0.9)
+    >>> round(accuracy.synthetic / accuracy.real, 2)
+    0.89
     """
 
     synthetic: float

@@ -26,6 +26,15 @@ class PRDC(NamedTuple):
         for equal distributions, above it where generated cells crowd in the densest places.
     coverage
         Share of real cells whose neighbourhood holds a generated cell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from atacvi.metrics import prdc
+    >>> cells = np.random.default_rng(0).normal(size=(50, 3))
+    >>> scores = prdc(cells, cells)
+    >>> float(scores.precision), float(scores.coverage)
+    (1.0, 1.0)
     """
 
     precision: float

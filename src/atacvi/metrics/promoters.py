@@ -27,6 +27,13 @@ class Enrichment(NamedTuple):
         Interval of the ratio that holds 95 % of the matched sets and of resampled choices.
     pvalue
         ``(1 + sets with at least as many hits) / (1 + sets)``.
+
+    Examples
+    --------
+    >>> from atacvi.metrics import Enrichment
+    >>> found = Enrichment(observed=0.4, expected=0.2, ratio=2.0, low=1.5, high=2.6, pvalue=0.01)
+    >>> found.ratio == found.observed / found.expected
+    True
     """
 
     observed: float

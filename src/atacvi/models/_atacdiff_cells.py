@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Statistics of this many cells are as good as those of all, and bound time and memory.
 _MAX_CELLS_START = 20_000
 _MAX_CELLS_PROBE = 2_000
+# Entries, cells times peaks, that the score after each epoch decodes: it must not outlast the epoch.
+_MAX_ENTRIES_PROBE = 50_000_000
+_MIN_CELLS_PROBE = 250
 _PROBE_BATCH = 512
 
 
@@ -91,8 +94,11 @@ class StageCellsMixin(StreamingMixin):
     def _probe(self, stage: Stage, validation: np.ndarray) -> Callable[[], dict[str, float]]:
         """Return a function that scores held-out cells, higher is better, with fixed draws."""
         rng = np.random.default_rng(session_seed())
-        if len(validation) > _MAX_CELLS_PROBE:
-            validation = np.sort(rng.choice(validation, _MAX_CELLS_PROBE, replace=False))
+        n_cells = np.clip(
+            _MAX_ENTRIES_PROBE // self.module.n_peaks, _MIN_CELLS_PROBE, _MAX_CELLS_PROBE
+        )
+        if len(validation) > n_cells:
+            validation = np.sort(rng.choice(validation, n_cells, replace=False))
 
         @torch.no_grad()
         def probe() -> dict[str, float]:

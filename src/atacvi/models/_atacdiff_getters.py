@@ -74,6 +74,14 @@ class ATACDiffGettersMixin(StreamingMixin):
         ------
         ValueError
             If the space is unknown.
+
+        Examples
+        --------
+        >>> model.get_latent_representation().shape
+        (60, 4)
+        >>> mean, variance = model.get_latent_representation(space="ae", return_dist=True)
+        >>> mean.shape == variance.shape
+        True
         """
         if space not in _SPACES:
             msg = f"space={space!r} is unknown; choose one of {', '.join(_SPACES)}."
@@ -118,6 +126,12 @@ class ATACDiffGettersMixin(StreamingMixin):
         Returns
         -------
         Shape (cells, clusters); rows sum to one.
+
+        Examples
+        --------
+        >>> probabilities = model.get_cluster_probabilities()
+        >>> bool(abs(probabilities.sum(axis=1) - 1).max() < 1e-5)
+        True
         """
         self._require_stages("auxiliary")  # type: ignore[attr-defined]
         adata, cells = self._cells(adata, indices)
@@ -144,6 +158,12 @@ class ATACDiffGettersMixin(StreamingMixin):
         Returns
         -------
         Categorical of names "0", "1", ..., one per cell, indexed by cell.
+
+        Examples
+        --------
+        >>> clusters = model.predict_clusters()
+        >>> len(clusters), clusters.dtype.name
+        (60, 'category')
         """
         table = self.get_cluster_probabilities(adata, indices, batch_size)
         codes = table.to_numpy().argmax(axis=1)
@@ -213,6 +233,14 @@ class ATACDiffGettersMixin(StreamingMixin):
             If a region is unknown.
         ValueError
             If an argument is unknown or not positive, or the output exists.
+
+        Examples
+        --------
+        >>> peaks = adata.var_names[:5]
+        >>> model.get_normalized_accessibility(region_list=peaks).shape
+        (60, 5)
+        >>> model.get_normalized_accessibility(threshold=0.1).format  # values above it, sparse
+        'csr'
         """
         if mode not in _MODES:
             msg = f"mode={mode!r} is unknown; choose one of {', '.join(_MODES)}."
@@ -316,6 +344,15 @@ class ATACDiffGettersMixin(StreamingMixin):
         Returns
         -------
         As `get_normalized_accessibility`.
+
+        Examples
+        --------
+        >>> for mode in ("ae", "aux", "diffusion", "partial"):
+        ...     print(mode, model.impute(indices=[0, 1], mode=mode).shape)
+        ae (2, 100)
+        aux (2, 100)
+        diffusion (2, 100)
+        partial (2, 100)
         """
         if mode in ("diffusion", "partial"):
             kwargs = {"t_start": t_start, **kwargs}
@@ -341,6 +378,11 @@ class ATACDiffGettersMixin(StreamingMixin):
         Returns
         -------
         As `get_normalized_accessibility`.
+
+        Examples
+        --------
+        >>> model.denoise(indices=[0, 1], n_samples=2).shape
+        (2, 100)
         """
         return self.impute(
             adata, indices, mode="partial", n_samples=n_samples, t_start=t_start, **kwargs
@@ -366,6 +408,11 @@ class ATACDiffGettersMixin(StreamingMixin):
         Returns
         -------
         Sparse counts of shape (cells, peaks), a list of them where `n_samples` is more than one.
+
+        Examples
+        --------
+        >>> model.posterior_predictive_sample(indices=[0, 1, 2]).shape
+        (3, 100)
         """
         self._require_stages("autoencoder")  # type: ignore[attr-defined]
         adata, cells = self._cells(adata, indices)

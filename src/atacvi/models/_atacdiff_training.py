@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from scvi.dataloaders import DataSplitter
 from scvi.train import Trainer, TrainRunner
 
 from atacvi.models._atacdiff_cells import StageCellsMixin
@@ -24,6 +23,7 @@ from atacvi.training import (
     MultiViewTrainingPlan,
     SelectDenoiser,
     SelectFromStart,
+    SparseDataSplitter,
     StopOnNonFinite,
     check_plan_kwargs,
     checkpoint_path,
@@ -67,7 +67,7 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
     stages_done_: list[str]
     init_params_: dict[str, Any]
 
-    _data_splitter_cls = DataSplitter
+    _data_splitter_cls = SparseDataSplitter
     _training_plan_cls = MultiViewTrainingPlan
     _train_runner_cls = TrainRunner
 
@@ -139,6 +139,13 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
         ValueError
             If a stage is unknown, needs one that was not trained, or arguments contradict each
             other.
+
+        Examples
+        --------
+        >>> model = atacvi.ATACDiffModel(adata, n_latent=4, n_latent_ae=4, n_hidden=8, n_embed=4)
+        >>> model.train(max_epochs=2, stages=["auxiliary"], enable_progress_bar=False)
+        >>> model.get_latent_representation().shape
+        (60, 4)
         """
         if resume and checkpoint_dir is None:
             msg = "resume=True needs the `checkpoint_dir` of the run that was stopped."

@@ -80,14 +80,16 @@ class AnnotationMixin:
             If the model, or its head, is not trained.
         ValueError
             If there are no labels, or arguments are out of range.
+
+        Examples
+        --------
+        >>> query = adata[:10].copy()
+        >>> labels = model.annotate(query, k=5)
+        >>> len(labels), {"label", "probability"} <= set(labels.columns)
+        (10, True)
         """
         self._require_training()  # type: ignore[attr-defined]
-        if method not in ("knn", "head") or not 0 <= reject_below <= 1 or k < 1:
-            msg = (
-                f"method={method!r}, k={k}, reject_below={reject_below}: the method is 'knn' or "
-                "'head', k at least 1, and a probability lies between 0 and 1."
-            )
-            raise ValueError(msg)
+        _check_vote(method, k, reject_below)
         options = {"max_tokens": max_tokens, "seed": seed}
         if method == "head":
             probability = self._head_probabilities(query, options)
@@ -126,9 +128,17 @@ class AnnotationMixin:
         RuntimeError
             If the model is not trained.
         ValueError
-            If there are no labels, or the query is of another universe or genome.
+            If there are no labels, arguments are out of range, or the query is of another universe
+            or genome.
+
+        Examples
+        --------
+        >>> mapped = model.map_query(adata[:10].copy(), k=5)
+        >>> mapped.embedding.shape
+        (10, 8)
         """
         self._require_training()  # type: ignore[attr-defined]
+        _check_vote("knn", k, reject_below)
         options = {"max_tokens": max_tokens, "seed": seed}
         latent = self.get_latent_representation(query, normalize=True, **options)  # type: ignore[attr-defined]
         probability, distance = self._vote(latent, k, options)
@@ -191,3 +201,12 @@ class AnnotationMixin:
         if return_proba:
             table[list(names)] = probability
         return table
+
+
+def _check_vote(method: str, k: int, reject_below: float) -> None:
+    if method not in ("knn", "head") or not 0 <= reject_below <= 1 or k < 1:
+        msg = (
+            f"method={method!r}, k={k}, reject_below={reject_below}: the method is 'knn' or "
+            "'head', k at least 1, and a probability lies between 0 and 1."
+        )
+        raise ValueError(msg)

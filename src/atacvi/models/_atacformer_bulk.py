@@ -97,6 +97,14 @@ class BulkMixin:
             If the model is not trained.
         ValueError
             If a file cannot be read, or too few of its regions are in the universe.
+
+        Examples
+        --------
+        >>> from atacvi.regions import write_bed
+        >>> write_bed(model.universe.regions[:30], "one.bed")
+        >>> write_bed(model.universe.regions[20:], "two.bed")
+        >>> model.embed_bed({"one": "one.bed", "two": "two.bed"}).obs["n_regions"].to_list()
+        [30, 80]
         """
         import anndata
 
@@ -151,6 +159,19 @@ class BulkMixin:
             If a column or a file is missing.
         ValueError
             If a target has fewer than two classes.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd
+        >>> from atacvi.regions import write_bed
+        >>> files = {f"file{i}": f"file{i}.bed" for i in range(6)}
+        >>> for i, path in enumerate(files.values()):
+        ...     write_bed(model.universe.regions[(i % 2) * 50 + i : (i % 2) * 50 + i + 30], path)
+        >>> embedding = model.embed_bed(files)
+        >>> labels = pd.DataFrame({"assay": ["DNase", "ATAC"] * 3}, index=list(files))
+        >>> model.fit_bulk_classifier(embedding, labels, targets=["assay"])
+        >>> list(model.predict_bulk(embedding).columns)
+        ['assay', 'assay_probability']
         """
         from sklearn.linear_model import LogisticRegression
 
@@ -198,6 +219,19 @@ class BulkMixin:
         ------
         RuntimeError
             If no head was fitted.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd
+        >>> from atacvi.regions import write_bed
+        >>> files = {f"file{i}": f"file{i}.bed" for i in range(6)}
+        >>> for i, path in enumerate(files.values()):
+        ...     write_bed(model.universe.regions[(i % 2) * 50 + i : (i % 2) * 50 + i + 30], path)
+        >>> embedding = model.embed_bed(files)
+        >>> labels = pd.DataFrame({"assay": ["DNase", "ATAC"] * 3}, index=list(files))
+        >>> model.fit_bulk_classifier(embedding, labels, targets=["assay"])
+        >>> model.predict_bulk({"new": "file0.bed"}).index.to_list()
+        ['new']
         """
         import anndata
 

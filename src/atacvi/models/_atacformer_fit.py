@@ -1,25 +1,20 @@
-"""The run of a training: split, minibatches, Lightning, checkpoints, history."""
+"""What pretraining and fine-tuning of AtacformerModel share: start, centre, probe, selection."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from scvi.dataloaders import DataSplitter
-from scvi.train import TrainRunner
 
 from atacvi.models._seed import session_seed
+from atacvi.models._token_fit import TokenFitMixin
 from atacvi.training import (
     SelectBest,
-    StopOnNonFinite,
-    TokenCheckpoint,
-    TokenDataModule,
-    TokenDataset,
     checkpoint_path,
     read_checkpoint,
     set_pooling_weights,
     start_atacformer,
+    start_classification_head,
 )
 
 if TYPE_CHECKING:
@@ -27,25 +22,16 @@ if TYPE_CHECKING:
 
     import scipy.sparse as sp
 
-    from atacvi.training import TokenRows, TokenTrainingPlan
-
 _N_CENTRE = 10_000
 _N_PROBE = 2_000
-_CLIP = 1.0
+# Cells of the regression that the classification head starts from.
+_N_HEAD = 20_000
 
 
-class TokenFitMixin:
-    """What pretraining and fine-tuning share."""
+class AtacformerFitMixin(TokenFitMixin):
+    """What comes before and after a training."""
 
-    module: Any
-    adata: Any
-    adata_manager: Any
-    is_trained_: bool
-    history_: Any
-    started_: bool
     latent_centre_: np.ndarray | None
-
-    _train_runner_cls = TrainRunner
 
     def _prepare(
         self,
@@ -65,6 +51,7 @@ class TokenFitMixin:
         if resume and checkpoint_dir is None:
             msg = "resume=True needs the `checkpoint_dir` of the run that was stopped."
             raise ValueError(msg)
+        self._require_data()  # type: ignore[attr-defined]
         tokens, _ = self._tokens_of(None)  # type: ignore[attr-defined]
         noted = read_checkpoint(checkpoint_dir) if resume and checkpoint_dir else None
         if noted is not None:
@@ -90,74 +77,6 @@ class TokenFitMixin:
             self.started_ = True
         return tokens, split  # type: ignore[return-value]
 
-    def _split(self, **kwargs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        splitter = DataSplitter(self.adata_manager, **kwargs)
-        splitter.setup()
-        parts = (splitter.train_idx, splitter.val_idx, splitter.test_idx)
-        return tuple(np.asarray(part, dtype=np.int64) for part in parts)  # type: ignore[return-value]
-
-    def _data(
-        self,
-        rows: TokenRows,
-        training: Any,
-        validation: Any,
-        split: tuple[np.ndarray, np.ndarray, np.ndarray],
-        *,
-        columns: dict[str, np.ndarray] | None = None,
-        **kwargs: Any,
-    ) -> TokenDataModule:
-        return TokenDataModule(
-            TokenDataset(rows, training, columns),
-            TokenDataset(rows, validation, columns),
-            *split,
-            **kwargs,
-        )
-
-    def _fit(
-        self,
-        plan: TokenTrainingPlan,
-        data: TokenDataModule,
-        max_epochs: int,
-        select: SelectBest | None,
-        checkpoint_dir: str | None,
-        *,
-        kind: str,
-        precision: Any,
-        callbacks: list[Any] | None = None,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Run Lightning; keep the history of earlier trainings, also of terms that are new."""
-        found = [*(callbacks or []), StopOnNonFinite()]
-        if select is not None:
-            found.insert(0, select)
-        if checkpoint_dir is not None:
-            found.append(TokenCheckpoint(checkpoint_dir, kind))
-        if precision is not None:
-            trainer_kwargs["precision"] = precision
-        if len(data.val_idx):
-            trainer_kwargs.setdefault("check_val_every_n_epoch", 1)
-        trainer_kwargs.setdefault("gradient_clip_val", _CLIP)
-        before, was_trained = self.history_, self.is_trained_
-        self.module.train()  # Lightning takes the mode it finds
-        torch.manual_seed(session_seed())
-        self.history_, self.is_trained_ = None, False
-        runner = self._train_runner_cls(
-            self,  # type: ignore[arg-type]
-            training_plan=plan,
-            data_splitter=data,  # type: ignore[arg-type]
-            max_epochs=max_epochs,
-            early_stopping=False,  # SelectBest stops
-            use_distributed_sampler=False,  # minibatches are shared out by TokenBatchSampler
-            callbacks=found,
-            **trainer_kwargs,
-        )
-        try:
-            runner()
-        finally:
-            self.is_trained_ = self.is_trained_ or was_trained
-            self.history_ = _join_histories(before, self.history_)
-            self.module.eval()
-
     def _set_centre(self, tokens: sp.csr_matrix, cells: np.ndarray) -> None:
         """Set the mean embedding of the training cells."""
         chosen = cells[np.diff(tokens.indptr)[cells] > 0]
@@ -165,6 +84,22 @@ class TokenFitMixin:
             chosen = np.random.default_rng(session_seed()).choice(chosen, _N_CENTRE, replace=False)
         latent = self._embed(tokens, np.sort(chosen), max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
         self.latent_centre_ = latent.mean(axis=0)
+
+    def _start_head(
+        self, tokens: sp.csr_matrix, split: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ) -> None:
+        """Let the classification head start from a regression on the embedding."""
+        codes = self._labels()  # type: ignore[attr-defined]
+        filled = np.diff(tokens.indptr) > 0
+        rng = np.random.default_rng(session_seed())
+        parts = []
+        for cells in split[:2]:
+            usable = np.sort(cells[filled[cells] & (codes[cells] >= 0)])
+            if len(usable) > _N_HEAD:
+                usable = np.sort(rng.choice(usable, _N_HEAD, replace=False))
+            latent = self._embed(tokens, usable, max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
+            parts.append((latent - self.latent_centre_, codes[usable]))
+        start_classification_head(self.module.classification_head, *parts)
 
     def _probe(self, key: str, tokens: sp.csr_matrix) -> Callable[[], dict[str, float]]:
         """Return the function that scores the embedding against known groups."""
@@ -202,20 +137,3 @@ def make_selection(
     watch: bool,
 ) -> SelectBest | None:
     return SelectBest(monitor, probe, every=every, patience=patience) if watch else None
-
-
-def _join_histories(before: Any, after: Any) -> Any:
-    """Append one history to another; epochs count on, and terms of either stay."""
-    if not before:
-        return after
-    if not after:
-        return before
-    import pandas as pd
-
-    first = max(len(table) for table in before.values())
-    joined = dict(before)
-    for name, table in after.items():
-        moved = table.copy()
-        moved.index = pd.Index(np.asarray(moved.index) + first, name=table.index.name)
-        joined[name] = pd.concat([before[name], moved]) if name in before else moved
-    return joined

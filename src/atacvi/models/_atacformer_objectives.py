@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from atacvi.modules import AtacformerObjectives
@@ -69,7 +70,13 @@ def task_objectives(
     label_smoothing: float,
     changes: dict[str, Any] | None,
 ) -> AtacformerObjectives:
-    """Return weights and options of a task's losses."""
+    """Return weights and options of a task's losses.
+
+    Raises
+    ------
+    TypeError
+        If `changes` holds an unknown field.
+    """
     weights: dict[str, Any] = {"label_smoothing": label_smoothing}
     if task in ("clustering", "multi"):
         weights["triplet" if loss == "triplet" else "contrastive"] = 1.0
@@ -79,6 +86,13 @@ def task_objectives(
         weights["replaced"] = 1.0
     if task in ("batch", "multi"):
         weights["adversary"] = adversary_weight
+    known = sorted(field.name for field in fields(AtacformerObjectives))
+    unknown = sorted(set(changes or {}) - set(known))
+    if unknown:
+        msg = (
+            f"objective_kwargs holds {', '.join(map(repr, unknown))}; it takes: {', '.join(known)}."
+        )
+        raise TypeError(msg)
     return AtacformerObjectives(**{**weights, **(changes or {})})
 
 

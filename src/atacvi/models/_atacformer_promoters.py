@@ -87,6 +87,13 @@ class PromoterMixin:
         References
         ----------
         LeRoy et al., bioRxiv 2025.11.03.685753 (2025), for the centroid.
+
+        Examples
+        --------
+        >>> tss = model.universe.regions.iloc[::10]
+        >>> table = model.find_promoters(tss, proximal=500, dist_min=1000, n_matches=20)
+        >>> {"score", "pvalue", "tss_distance"} <= set(table.columns)
+        True
         """
         from atacvi.metrics import benjamini_hochberg, matched_pvalues, matched_regions
 

@@ -73,6 +73,14 @@ class RegionEmbeddingMixin:
             If the model is not trained.
         ValueError
             If `mode` or `center` is unknown.
+
+        Examples
+        --------
+        >>> regions = model.get_region_embeddings(min_cells=2)
+        >>> regions.n_vars, "n_cells" in regions.obs
+        (8, True)
+        >>> model.get_region_embeddings(mode="static").n_vars
+        8
         """
         self._require_training()  # type: ignore[attr-defined]
         if mode not in _MODES or center not in (None, "cell"):
@@ -135,6 +143,12 @@ class RegionEmbeddingMixin:
         References
         ----------
         LeRoy et al., bioRxiv 2025.11.03.685753 (2025).
+
+        Examples
+        --------
+        >>> tss = model.universe.regions.iloc[::5]
+        >>> model.tss_score(tss, proximal=500).shape
+        (60,)
         """
         from atacvi.metrics import tss_score
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from atacvi.models._atacformer_fit import (
-    TokenFitMixin,
+    AtacformerFitMixin,
     default_epochs,
     make_selection,
 )
 from atacvi.models._atacformer_objectives import check_task, task_objectives, trained_parts
 from atacvi.models._seed import session_seed
+from atacvi.models._token_fit import (
+    check_ranges,
+    make_plan,
+    n_epochs,
+    read_finished,
+    write_finished,
+)
 from atacvi.training import (
     FinetuningPlan,
     FinetuningViews,
@@ -25,7 +33,7 @@ from atacvi.training import (
 Task = Literal["clustering", "classification", "batch", "multi"]
 
 
-class AtacformerTrainingMixin(TokenFitMixin):
+class AtacformerTrainingMixin(AtacformerFitMixin):
     """`pretrain`, `finetune` and `train`."""
 
     universe: Any
@@ -46,6 +54,7 @@ class AtacformerTrainingMixin(TokenFitMixin):
         temperature: float = 0.1,
         start: Literal["spectral", "random"] = "spectral",
         token_budget: int = 32_768,
+        batch_size: int | None = None,
         max_tokens: int | None = 2048,
         truncation: Literal["random", "first"] = "random",
         warmup: float = 0.1,
@@ -76,7 +85,7 @@ class AtacformerTrainingMixin(TokenFitMixin):
         Parameters
         ----------
         max_epochs
-            Epochs at most; ``None`` chooses by the number of cells.
+            Epochs at most; ``None`` chooses by the number of cells, 0 keeps the start.
         lr
             Highest learning rate.
         p
@@ -101,6 +110,8 @@ class AtacformerTrainingMixin(TokenFitMixin):
             ``"spectral"`` starts a new model as the spectral embedding of its training cells.
         token_budget
             Tokens of a minibatch.
+        batch_size
+            Cells of a minibatch at most; ``None`` goes by the tokens alone.
         max_tokens, truncation
             Context in training, and how longer cells are cut.
         warmup
@@ -133,9 +144,36 @@ class AtacformerTrainingMixin(TokenFitMixin):
             If the loss is not finite.
         KeyError
             If `probe_key` is no column.
+        TypeError
+            If `plan_kwargs` holds an unknown argument.
         ValueError
             If arguments are out of range or contradict each other.
+
+        Examples
+        --------
+        >>> model = atacvi.AtacformerModel(adata, n_embed=8, n_layers=1, n_heads=1, n_feedforward=8)
+        >>> model.pretrain(max_epochs=1, enable_progress_bar=False)
+        >>> model.is_trained
+        True
         """
+        check_ranges(
+            temperature=(temperature, temperature > 0, "positive"),
+            replaced_share=(
+                replaced_share,
+                replaced_share is None or 0 < replaced_share <= 1,
+                "a share above 0, or None",
+            ),
+            window=(window, window > 0, "positive, in base pairs"),
+            probe_every=(probe_every, probe_every >= 1, "at least 1"),
+            early_stopping_patience=(
+                early_stopping_patience,
+                early_stopping_patience is None or early_stopping_patience >= 1,
+                "at least 1, or None",
+            ),
+            n_workers=(n_workers, n_workers >= 0, "at least 0"),
+            batch_size=(batch_size, batch_size is None or batch_size >= 1, "at least 1, or None"),
+            token_budget=(token_budget, token_budget >= 1, "at least 1"),
+        )
         tokens, split = self._prepare(
             start,
             checkpoint_dir,
@@ -175,19 +213,27 @@ class AtacformerTrainingMixin(TokenFitMixin):
             seed=seed,
         )
         data = self._data(
-            rows, views, views, split, token_budget=token_budget, seed=seed, n_workers=n_workers
+            rows,
+            views,
+            views,
+            split,
+            token_budget=token_budget,
+            max_cells=batch_size,
+            seed=seed,
+            n_workers=n_workers,
         )
-        plan = PretrainingPlan(
+        plan = make_plan(
+            PretrainingPlan,
             self.module,
+            plan_kwargs,
             lr=lr,
             warmup=warmup,
             bayes_losses=bayes,
             replaced_weight=replaced_weight,
             agreement_weight=agreement_weight,
             temperature=temperature,
-            **(plan_kwargs or {}),
         )
-        max_epochs = max_epochs or default_epochs(len(split[0]))
+        max_epochs = n_epochs("max_epochs", max_epochs, default_epochs(len(split[0])))
         probe = None if probe_key is None else self._probe(probe_key, tokens)
         select = make_selection(
             "score_validation",
@@ -227,6 +273,7 @@ class AtacformerTrainingMixin(TokenFitMixin):
         negatives: Literal["uniform", "unigram", "batch", "local"] = "unigram",
         start: Literal["spectral", "random"] = "spectral",
         token_budget: int = 32_768,
+        batch_size: int | None = None,
         max_tokens: int | None = 2048,
         warmup: float = 0.1,
         early_stopping: bool = True,
@@ -274,7 +321,7 @@ class AtacformerTrainingMixin(TokenFitMixin):
             Further fields of :class:`atacvi.modules.AtacformerObjectives`.
         p, negatives
             Replaced tokens, as in `pretrain`.
-        start, token_budget, max_tokens, warmup
+        start, token_budget, batch_size, max_tokens, warmup
             As in `pretrain`.
         early_stopping, early_stopping_patience
             End when the held-out score no longer rises, and keep the best epoch. The task ``"batch"``
@@ -294,12 +341,33 @@ class AtacformerTrainingMixin(TokenFitMixin):
         ------
         FloatingPointError
             If the loss is not finite.
+        TypeError
+            If `plan_kwargs` holds an unknown argument.
         ValueError
             If the task needs labels or batches that there are not, or arguments contradict each
             other.
+
+        Examples
+        --------
+        >>> model = atacvi.AtacformerModel(adata, n_embed=8, n_layers=1, n_heads=1, n_feedforward=8)
+        >>> model.pretrain(max_epochs=1, enable_progress_bar=False)
+        >>> model.finetune("classification", max_epochs=1, enable_progress_bar=False)
+        >>> len(model.annotate(adata[:3].copy(), method="head"))
+        3
         """
         n_labels, n_batch = self._n_labels(), int(self.summary_stats.n_batch)  # type: ignore[attr-defined]
         check_task(task, loss, n_labels, n_batch, unfreeze_last_n, lora_rank)
+        check_ranges(
+            token_dropout=(token_dropout, 0 <= token_dropout < 1, "a share below 1"),
+            early_stopping_patience=(
+                early_stopping_patience,
+                early_stopping_patience is None or early_stopping_patience >= 1,
+                "at least 1, or None",
+            ),
+            n_workers=(n_workers, n_workers >= 0, "at least 0"),
+            batch_size=(batch_size, batch_size is None or batch_size >= 1, "at least 1, or None"),
+            token_budget=(token_budget, token_budget >= 1, "at least 1"),
+        )
         objectives = task_objectives(
             task,
             loss,
@@ -332,20 +400,27 @@ class AtacformerTrainingMixin(TokenFitMixin):
             FinetuningViews(rows, corruption, token_dropout=0.0, seed=seed),
             split,
             token_budget=token_budget,
+            max_cells=batch_size,
             seed=seed,
             n_workers=n_workers,
             columns={"labels": self._labels()[:, None], "batch": self._batches()[:, None]},  # type: ignore[attr-defined]
         )
-        max_epochs = max_epochs or default_epochs(len(split[0]))
+        max_epochs = n_epochs("max_epochs", max_epochs, default_epochs(len(split[0])))
+        if max_epochs == 0:
+            msg = "max_epochs=0: fine-tuning needs an epoch at least."
+            raise ValueError(msg)
+        if objectives.classification > 0 and "ckpt_path" not in trainer_kwargs:
+            self._start_head(tokens, split)
         with trained_parts(self.module, unfreeze_last_n, lora_rank):
-            plan = FinetuningPlan(
+            plan = make_plan(
+                FinetuningPlan,
                 self.module,
-                objectives,
+                plan_kwargs,
+                objectives=objectives,
                 centre=torch.as_tensor(self.latent_centre_),
                 n_ramp_epochs=max(1, max_epochs // 2),
                 lr=lr,
                 warmup=warmup,
-                **(plan_kwargs or {}),
             )
             select = make_selection(
                 "score_validation",
@@ -390,17 +465,49 @@ class AtacformerTrainingMixin(TokenFitMixin):
         pretrain_kwargs, finetune_kwargs
             Arguments of `pretrain` and of `finetune`.
         **kwargs
-            Arguments of both.
+            Arguments of both, those of scvi-tools among them: ``accelerator``, ``devices``,
+            ``train_size``, ``validation_size``, ``batch_size``, ``early_stopping``, ``plan_kwargs``,
+            ``checkpoint_dir`` and ``resume``.
 
         Raises
         ------
-        FloatingPointError, ValueError
+        FloatingPointError, TypeError, ValueError
             As `pretrain` and `finetune`.
+
+        Examples
+        --------
+        >>> model = atacvi.AtacformerModel(adata, n_embed=8, n_layers=1, n_heads=1, n_feedforward=8)
+        >>> model.train(max_epochs=1, enable_progress_bar=False)
+        >>> model.is_trained
+        True
         """
         if task is not None:
             n_labels, n_batch = self._n_labels(), int(self.summary_stats.n_batch)  # type: ignore[attr-defined]
             check_task(task, None, n_labels, n_batch, None, None)
-        if task is None or not self.is_trained_:
-            self.pretrain(**{"max_epochs": max_epochs, **kwargs, **(pretrain_kwargs or {})})
-        if task is not None:
-            self.finetune(task, **{"max_epochs": max_epochs, **kwargs, **(finetune_kwargs or {})})
+        first = {"max_epochs": max_epochs, **kwargs, **(pretrain_kwargs or {})}
+        if task is None:
+            self.pretrain(**first)
+            return
+        second = {"max_epochs": max_epochs, **kwargs, **(finetune_kwargs or {})}
+        folder = kwargs.get("checkpoint_dir")
+        if folder is not None:  # one checkpoint a part
+            first["checkpoint_dir"] = str(Path(folder) / "pretraining")
+            second["checkpoint_dir"] = str(Path(folder) / "finetuning")
+        if not self.is_trained_:
+            self._pretrain_once(first)
+        self.finetune(task, **second)
+
+    def _pretrain_once(self, arguments: dict[str, Any]) -> None:
+        """Pretrain, or take up the end of a pretraining that is resumed after it."""
+        place = arguments.get("checkpoint_dir")
+        folder = None if place is None else Path(place)
+        finished = read_finished(folder) if arguments.get("resume") else None
+        if finished is None:
+            self.pretrain(**arguments)
+            centre = torch.as_tensor(self.latent_centre_)
+            write_finished(folder, self.module, self.history_, centre=centre)
+            return
+        self.module.load_state_dict(finished["weights"])
+        self.latent_centre_ = finished["centre"].numpy()
+        self.history_ = finished["history"]
+        self.started_ = self.is_trained_ = True

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from atacvi.models._atacformer_exchange import read_pretrained
+from atacvi.models._token_weights import encoder_of
 from atacvi.modules import AtacformerConfig, AtacformerModule
-from atacvi.modules._atacformer_checkpoint import AtacformerCheckpoint
 from atacvi.nn import EmbeddingEncoder, ExpressionEncoder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from atacvi.models._atacformer_setup import Vocabulary
     from atacvi.models._craft_setup import Pairs
+    from atacvi.models._tokens import Vocabulary
+    from atacvi.modules._atacformer_checkpoint import AtacformerCheckpoint
 
 
 def build_atac_encoder(
@@ -45,18 +45,9 @@ def build_atac_encoder(
         built = AtacformerConfig.from_dict(config)
     source = None
     if pretrained is not None:
-        source = _source(pretrained, known, active_ids)
+        source = encoder_of(pretrained, known.universe, active_ids)
         built = replace(source.module.config, vocab_size=built.vocab_size)
     return AtacformerModule(built, active_ids=active_ids), source
-
-
-def _source(
-    pretrained: Any, known: Vocabulary, active_ids: torch.Tensor | None
-) -> AtacformerCheckpoint:
-    if not hasattr(pretrained, "module"):
-        return read_pretrained(pretrained, known.universe, active_ids)
-    pretrained._require_training()
-    return AtacformerCheckpoint(pretrained.module, pretrained._embedded_universe())
 
 
 def build_gene_encoder(

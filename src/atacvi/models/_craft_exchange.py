@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,18 @@ import torch
 from atacvi._compat import without_pull
 from atacvi._constants import OBSM_TOKENS
 from atacvi.data._messages import examples
-from atacvi.models._atacformer_exchange import resolve_source
-from atacvi.models._atacformer_setup import UNIVERSE_ENTRY, Vocabulary, describe_vocabulary
-from atacvi.modules._atacformer_checkpoint import _existing, _write_files
-from atacvi.modules._atacformer_weights import BACKBONE, CONFIG_FILE, WEIGHTS_FILE
+from atacvi.models._token_weights import embedded_universe, resolve_source
+from atacvi.models._tokens import UNIVERSE_ENTRY, Vocabulary, describe_vocabulary
+from atacvi.modules import AtacformerConfig
+from atacvi.modules._atacformer_checkpoint import check_universe
+from atacvi.modules._checkpoint_files import (
+    BACKBONE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    read_config_file,
+    read_weights_file,
+    write_files,
+)
 from atacvi.regions import Universe
 
 if TYPE_CHECKING:
@@ -57,10 +64,17 @@ class CRAFTExchangeMixin:
         ------
         RuntimeError
             If the model is not trained.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> model.save_pretrained("checkpoint")
+        >>> sorted(file.name for file in Path("checkpoint").iterdir())
+        ['config.json', 'model.safetensors', 'universe.bed.gz']
         """
         self._require_training()  # type: ignore[attr-defined]
         encoder = self.module.atac_encoder
-        universe = self.atac_side._embedded_universe()  # type: ignore[attr-defined]
+        universe = embedded_universe(encoder, self.universe)
         arguments = {**self.init_params_["kwargs"], **self.init_params_["non_kwargs"]}  # type: ignore[attr-defined]
         kept = ("n_latent", "rna_encoder", "n_rna_embed", "n_rna_hidden", "n_rna_layers")
         flat = _flatten(arguments)
@@ -82,7 +96,7 @@ class CRAFTExchangeMixin:
         }
         if self.ridge_ is not None:
             tensors |= {f"{_RIDGE}{k}": torch.as_tensor(v) for k, v in self.ridge_.items()}
-        _write_files(Path(folder), config, tensors, universe)
+        write_files(Path(folder), config, tensors, universe)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> Self:
@@ -109,12 +123,18 @@ class CRAFTExchangeMixin:
         FileNotFoundError
             If files are missing.
         ValueError
-            If weights are missing or left over, or the RNA encoder is not described.
-        """
-        from safetensors.torch import load_file
+            If files cannot be read or do not fit each other, weights are missing or left over, or
+            the RNA encoder is not described.
 
+        Examples
+        --------
+        >>> model.save_pretrained("checkpoint")
+        >>> again = atacvi.CRAFTModel.from_pretrained("checkpoint")
+        >>> again.get_latent_representation(mdata["atac"][:5], modality="atac").shape
+        (5, 8)
+        """
         folder = resolve_source(source, revision)
-        config = json.loads(_existing(folder, CONFIG_FILE).read_text())
+        config = read_config_file(folder)
         if _ENTRY not in config:
             msg = (
                 f"{folder / CONFIG_FILE} does not describe the RNA encoder ({_ENTRY!r} is missing), "
@@ -125,9 +145,10 @@ class CRAFTExchangeMixin:
             raise ValueError(msg)
         described = config.pop(_ENTRY)
         universe = Universe.from_folder(folder)
+        check_universe(universe, AtacformerConfig.from_dict(config))
         registry = _registry_without_data(cls, universe, described)
         model = cls(registry=registry, config=config, **described["arguments"])  # type: ignore[call-arg]
-        state = load_file(_existing(folder, WEIGHTS_FILE))
+        state = read_weights_file(folder)
         ridge = {k[len(_RIDGE) :]: v.numpy() for k, v in state.items() if k.startswith(_RIDGE)}
         state = {_own_name(k): v for k, v in state.items() if not k.startswith(_RIDGE)}
         outcome = model.module.load_state_dict(state, strict=False)

@@ -12,6 +12,7 @@ import torch
 
 from atacvi._constants import X_KEY
 from atacvi.data._messages import examples, suggestion
+from atacvi.models._craft_latent import check_batch_size
 from atacvi.models._streaming import positions_of
 
 if TYPE_CHECKING:
@@ -107,6 +108,14 @@ class CrossModalImputationMixin:
         ValueError
             If an argument is unknown or out of range, no cell holds a known region, or retrieval
             is asked of a model without data.
+
+        Examples
+        --------
+        >>> model.impute_rna(mdata["atac"][:5]).shape
+        (5, 20)
+        >>> genes = mdata["rna"].var_names[:3]
+        >>> model.impute_rna(mdata["atac"][:5], method="ridge", gene_list=genes).shape
+        (5, 3)
         """
         self._require_training()  # type: ignore[attr-defined]
         _check_choice("method", method, ("decoder", "retrieval", "ridge"))
@@ -119,6 +128,7 @@ class CrossModalImputationMixin:
         if k is not None and k < 1:
             msg = f"k={k}; at least one cell is retrieved."
             raise ValueError(msg)
+        check_batch_size(batch_size)
         self._require_imputation(method)
         columns = self._gene_columns(gene_list, fill_value)
         known = columns[columns >= 0]
@@ -181,6 +191,12 @@ class CrossModalImputationMixin:
         ------
         KeyError, RuntimeError, ValueError
             As in `impute_rna`; and if another modality is asked for.
+
+        Examples
+        --------
+        >>> fractions = model.get_normalized_expression(mdata["atac"][:5])
+        >>> fractions.shape, bool(abs(fractions.sum(axis=1) - 1).max() < 1e-4)
+        ((5, 20), True)
         """
         _check_choice("from_modality", from_modality, ("atac",))
         return self.impute_rna(

@@ -6,20 +6,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 
 from atacvi._constants import X_KEY
-from atacvi.models._atacformer_exchange import ExchangeMixin
-from atacvi.models._atacformer_latent import CellEmbeddingMixin
-from atacvi.models._atacformer_setup import TOKENS_KEY
 from atacvi.models._craft_setup import (
     RNA_EMBEDDING_KEY,
     counts_of_query,
     read_pairs,
     rna_embedding,
 )
+from atacvi.models._representation import check_modality
 from atacvi.models._streaming import positions_of
+from atacvi.models._token_embedding import TokenEmbeddingMixin
+from atacvi.models._tokens import TOKENS_KEY
 from atacvi.training import sparse_rows
 
 if TYPE_CHECKING:
@@ -33,8 +34,22 @@ if TYPE_CHECKING:
     from atacvi.regions import Universe
 
 Modality = Literal["rna", "atac", "joint"]
-_MODALITIES = ("rna", "atac", "joint")
 _BATCH_SIZE = 512
+# Accessibility that has more of the model's genes among its features is RNA
+_GENE_SHARE = 0.5
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Refuse minibatches without a cell.
+
+    Raises
+    ------
+    ValueError
+        In that case.
+    """
+    if batch_size is not None and batch_size < 1:
+        msg = f"batch_size={batch_size}; a minibatch holds at least 1 cell."
+        raise ValueError(msg)
 
 
 @contextmanager
@@ -49,8 +64,8 @@ def evaluation(module: torch.nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-class AccessibilitySide(CellEmbeddingMixin, ExchangeMixin):
-    """The encoder of accessibility with the methods of AtacformerModel that it needs here.
+class AccessibilitySide(TokenEmbeddingMixin):
+    """The encoder of accessibility, with what turns data into its tokens and embeddings.
 
     Parameters
     ----------
@@ -67,7 +82,6 @@ class AccessibilitySide(CellEmbeddingMixin, ExchangeMixin):
     ) -> None:
         self.module, self.universe, self.registry_ = module, universe, registry
         self.adata = self.adata_manager = None
-        self.is_trained_ = True
         self.started_ = False
         self.latent_centre_ = None
 
@@ -85,8 +99,8 @@ class SharedSpaceMixin:
     def get_latent_representation(
         self,
         adata: MuData | AnnData | None = None,
-        indices: Sequence[int] | np.ndarray | None = None,
         modality: Modality = "joint",
+        indices: Sequence[int] | np.ndarray | None = None,
         *,
         centre: bool = True,
         max_tokens: int | None = 2048,
@@ -100,11 +114,11 @@ class SharedSpaceMixin:
         adata
             MuData, or AnnData of the one modality asked for: peaks or tokens, or counts of genes.
             ``None`` takes the data of the setup. Nothing is written to it.
-        indices
-            Positions of the cells to use; ``None`` takes all.
         modality
             ``"rna"``, ``"atac"``, or ``"joint"``, the direction between both. A cell that lacks a
             modality gets the vector of the other as its joint one.
+        indices
+            Positions of the cells to use; ``None`` takes all.
         centre
             Subtract the mean vector that the modality has over the training cells, which closes the
             gap between the modalities.
@@ -126,10 +140,22 @@ class SharedSpaceMixin:
         ValueError
             If the modality is unknown or not there, no cell holds a region that the model embeds,
             or genes do not fit.
+
+        Examples
+        --------
+        >>> model.get_latent_representation(modality="rna").shape
+        (60, 8)
+        >>> model.get_latent_representation(mdata["atac"][:5], modality="atac").shape
+        (5, 8)
         """
         self._require_training()
-        if modality not in _MODALITIES:
-            msg = f"modality={modality!r} is unknown; choose 'rna', 'atac' or 'joint'."
+        check_modality(modality)
+        check_batch_size(batch_size)
+        if modality == "joint" and adata is not None and not hasattr(adata, "mod"):
+            msg = (
+                f"modality='joint' needs both modalities, and this is {type(adata).__name__}; give "
+                "a MuData, or choose modality='rna' or 'atac'."
+            )
             raise ValueError(msg)
         options: dict[str, Any] = {"centre": centre}
         if modality == "rna":
@@ -147,22 +173,22 @@ class SharedSpaceMixin:
 
     # ---- accessibility --------------------------------------------------------------------
 
-    def _tokens(self, adata: Any, *, need_any: bool = True) -> sp.csr_matrix:
+    def _tokens(self, adata: Any) -> sp.csr_matrix:
         """Return the token sets of an object, only of regions that are embedded."""
         if adata is None:
-            self._require_data()
+            self._require_data()  # type: ignore[attr-defined]
             tokens = self.adata_manager.get_from_registry(TOKENS_KEY)
             return self.atac_side._embedded_only(tokens)
         part = self._modality(adata, "atac")
-        tokens, _ = self.atac_side._tokens_of(part)
-        if need_any and tokens.shape[0] and not tokens.nnz:
+        known = pd.Index(self.pairs.genes).isin(getattr(part, "var_names", []))
+        if known.mean() > _GENE_SHARE:
             msg = (
-                f"None of the {tokens.shape[0]} cells holds a region that the model embeds "
-                f"({self.module.atac_encoder.embeddings.n_active} regions, such as "
-                f"{self.atac_side.universe.names[0]!r}). Are they of the same genome?"
+                f"The data given as accessibility hold {int(known.sum())} of the model's "
+                f"{len(known)} genes, such as {self.pairs.genes[known][0]!r}: they look like RNA. "
+                "Give peaks or tokens, or say modality='rna' (from_modality='rna')."
             )
             raise ValueError(msg)
-        return tokens
+        return self.atac_side._tokens_of(part)[0]
 
     def _encoded_atac(
         self, tokens: sp.csr_matrix, cells: np.ndarray, *, max_tokens: int | None, seed: int
@@ -193,7 +219,7 @@ class SharedSpaceMixin:
         """Return what the RNA encoder takes, which genes are known, and which cells have RNA."""
         pairs = self.pairs
         if adata is None:
-            self._require_data()
+            self._require_data()  # type: ignore[attr-defined]
             counts = sp.csr_matrix(self.adata_manager.get_from_registry(X_KEY))
             known = None
         else:
@@ -249,12 +275,28 @@ class SharedSpaceMixin:
 
     @property
     def pairs(self) -> Pairs:
-        """What the setup knows of genes and modalities."""
+        """What the setup knows of genes and modalities.
+
+        Examples
+        --------
+        >>> model.pairs.rna, model.pairs.atac
+        ('rna', 'atac')
+        """
         return read_pairs(self.registry_)
+
+    def _own_var_names(self) -> dict[str, np.ndarray]:
+        names = self.atac_side.universe.names.to_numpy(dtype=object)
+        return {self.pairs.rna: self.pairs.genes, self.pairs.atac: names}
 
     @property
     def gene_names(self) -> np.ndarray:
-        """Genes of the decoder."""
+        """Genes of the decoder.
+
+        Examples
+        --------
+        >>> len(model.gene_names)
+        20
+        """
         return self.pairs.genes
 
     def _projected(self, modality: str, encoded: np.ndarray, *, centre: bool) -> np.ndarray:
@@ -272,14 +314,6 @@ class SharedSpaceMixin:
             msg = f"The data have no modality {wanted!r}; they hold {list(data.mod)}."
             raise ValueError(msg)
         return data.mod[wanted]
-
-    def _require_data(self) -> None:
-        if self.adata is None:
-            msg = (
-                "The model holds no data; give them as an argument, or load the model with its "
-                "data: `CRAFTModel.load(folder, mdata)`."
-            )
-            raise ValueError(msg)
 
     def _require_training(self) -> None:
         if not self.is_trained_:

@@ -68,7 +68,7 @@ class RetrievalMixin:
         k
             Cells to return; all of the reference where it has fewer.
         from_modality, to_modality
-            Modality of the query and of the reference.
+            Modality of the query, what is searched from, and of the reference, what is searched in.
         reference
             Cells to search in; ``None`` takes those of the setup.
         indices
@@ -87,13 +87,19 @@ class RetrievalMixin:
             If the model is not trained.
         ValueError
             If `k` is below 1, or a modality is unknown or not there.
+
+        Examples
+        --------
+        >>> found = model.retrieve(mdata["atac"][:10], k=3)
+        >>> found.indices.shape
+        (10, 3)
         """
         if k < 1:
             msg = f"k={k}; at least one cell is retrieved."
             raise ValueError(msg)
         options: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed}
-        asked = self.get_latent_representation(query, indices, from_modality, **options)  # type: ignore[attr-defined]
-        known = self.get_latent_representation(reference, None, to_modality, **options)  # type: ignore[attr-defined]
+        asked = self.get_latent_representation(query, from_modality, indices, **options)  # type: ignore[attr-defined]
+        known = self.get_latent_representation(reference, to_modality, **options)  # type: ignore[attr-defined]
         usable = np.flatnonzero(self._present(reference, to_modality))
         found, similarity = nearest(asked, known[usable], k)
         names = self._cell_names(reference, to_modality).to_numpy(dtype=object)
@@ -103,8 +109,8 @@ class RetrievalMixin:
         self,
         query: AnnData | MuData | None = None,
         *,
-        from_modality: Literal["rna", "atac", "joint"] = "rna",
-        to_modality: Literal["rna", "atac", "joint"] = "atac",
+        from_modality: Literal["rna", "atac", "joint"] = "atac",
+        to_modality: Literal["rna", "atac", "joint"] = "rna",
         reference: AnnData | MuData | None = None,
         labels_key: str | None = None,
         k: int = 15,
@@ -120,7 +126,8 @@ class RetrievalMixin:
         query
             Cells to label; ``None`` takes those of the setup.
         from_modality, to_modality
-            Modality of the reference, and of the query.
+            Modality of the query and of the reference, as in `retrieve`: by default cells are
+            labelled from their accessibility, by cells whose RNA is alike.
         reference
             Labelled cells; ``None`` takes those of the setup.
         labels_key
@@ -147,6 +154,12 @@ class RetrievalMixin:
             If the model is not trained.
         ValueError
             If there are fewer than two labels, or arguments are out of range.
+
+        Examples
+        --------
+        >>> labels = model.annotate(mdata["atac"][:10], k=5)
+        >>> len(labels), {"label", "probability", "similarity"} <= set(labels.columns)
+        (10, True)
         """
         if not 0 <= reject_below <= 1 or k < 1:
             msg = (
@@ -154,7 +167,7 @@ class RetrievalMixin:
                 "between 0 and 1."
             )
             raise ValueError(msg)
-        labels = self._reference_labels(reference, labels_key, from_modality)
+        labels = self._reference_labels(reference, labels_key, to_modality)
         names, codes = np.unique(labels.astype(str), return_inverse=True)
         if len(names) < 2:
             msg = (
@@ -165,8 +178,8 @@ class RetrievalMixin:
         found = self.retrieve(
             query,
             k,
-            from_modality=to_modality,
-            to_modality=from_modality,
+            from_modality=from_modality,
+            to_modality=to_modality,
             reference=reference,
             max_tokens=max_tokens,
             seed=seed,
@@ -182,7 +195,7 @@ class RetrievalMixin:
                 "probability": highest,
                 "similarity": found.similarity.mean(axis=1),
             },
-            index=self._cell_names(query, to_modality),
+            index=self._cell_names(query, from_modality),
         )
         if return_proba:
             table[list(names)] = probability

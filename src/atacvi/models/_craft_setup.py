@@ -22,15 +22,15 @@ from atacvi.data import (
     get_matrix,
 )
 from atacvi.data._messages import examples
-from atacvi.models._atacformer_setup import (
+from atacvi.models._tokens import (
     TOKENS_KEY,
     UNIVERSE_ENTRY,
-    Vocabulary,
-    _as_universe,
-    _write_tokens,
+    as_universe,
+    choose_vocabulary,
     describe_vocabulary,
     find_tokens,
     read_vocabulary,
+    write_tokens,
 )
 
 if TYPE_CHECKING:
@@ -110,6 +110,9 @@ def setup_pairs(
 ) -> None:
     """Check a MuData, find the tokens, and register both; nothing is written unless all is well."""
     check_modalities(mdata, modalities)
+    if mdata.is_view:
+        msg = "mdata is a view of another object; set up a copy: mdata = mdata.copy()"
+        raise ValueError(msg)
     names = [modalities["rna_layer"], modalities["atac_layer"]]
     rna, atac = (mdata.mod[name] for name in names)
     for name, part in zip(names, (rna, atac), strict=True):
@@ -120,16 +123,19 @@ def setup_pairs(
     embedding = None if rna_obsm is None else rna_embedding(rna, rna_obsm, names[0])
     replayed = kwargs.get("source_registry")
     known = None if replayed is None else read_vocabulary(replayed)
-    found = _as_universe(universe) if known is None else known.universe
-    tokens, found = find_tokens(atac, found, tokens_key, atac_layer, threshold)
+    if known is None:
+        tokens, vocabulary = choose_vocabulary(
+            atac, as_universe(universe), tokens_key, atac_layer, threshold
+        )
+    else:
+        tokens, _ = find_tokens(
+            atac, known.universe, tokens_key, atac_layer, threshold, own_peaks=known.own_peaks
+        )
+        vocabulary = known
     has_rna = np.asarray(counts.sum(axis=1)).ravel() > 0
     has_atac = np.diff(tokens.indptr) > 0
     _check_pairing(mdata, has_rna, has_atac, allow_missing=allow_missing)
-    vocabulary = known
-    if vocabulary is None:
-        active = np.unique(tokens.indices).astype(np.int64)
-        vocabulary = Vocabulary(found, active, tokens_key, atac_layer, threshold)
-    _write_tokens(atac, tokens, found, tokens_key)
+    write_tokens(atac, tokens, vocabulary)
     # the universe is kept in an entry of its own; what replays the setup finds it there
     setup_method_args[SETUP_ARGS_KEY]["universe"] = None
     attributes = cls._create_modalities_attr_dict(modalities, setup_method_args)

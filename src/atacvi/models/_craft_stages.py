@@ -9,9 +9,9 @@ import scipy.sparse as sp
 import torch
 
 from atacvi._constants import BATCH_KEY, LABELS_KEY, X_KEY
-from atacvi.models._atacformer_fit import TokenFitMixin
 from atacvi.models._craft_imputation import fit_retrieval_scale, fit_ridge
 from atacvi.models._seed import session_seed
+from atacvi.models._token_fit import TokenFitMixin, read_finished, write_finished
 from atacvi.training import (
     AlignmentPlan,
     AlignmentViews,
@@ -41,7 +41,6 @@ _N_PROBE = 2_000
 # Cells a fine cluster holds on average; two cells of one are taken to be the same in all but name
 _CLUSTER_SIZE = 10
 _MAX_CLUSTERS = 500
-_FINISHED = "finished.pt"
 
 
 class CRAFTStagesMixin(TokenFitMixin):
@@ -58,7 +57,7 @@ class CRAFTStagesMixin(TokenFitMixin):
     def _align(
         self,
         split: tuple[np.ndarray, ...],
-        max_epochs: int | None,
+        max_epochs: int,
         plan: AlignmentPlan,
         *,
         folder: Path | None,
@@ -79,9 +78,10 @@ class CRAFTStagesMixin(TokenFitMixin):
             self._start(tokens, rna, split[0], start)
             self.started_ = True
         self.start_scores_ = None
-        finished = _finished(folder) if resume else None
+        finished = read_finished(folder) if resume else None
         if finished is not None:
-            self.module.load_state_dict(finished)
+            self.module.load_state_dict(finished["weights"])
+            self.history_ = finished["history"]
             self._set_means(split[0])
             return
         context = self.atac_side._context(max_tokens)  # type: ignore[attr-defined]
@@ -97,19 +97,20 @@ class CRAFTStagesMixin(TokenFitMixin):
             seed=seed,
             n_workers=common["n_workers"],
         )
-        epochs = default_epochs(len(split[0])) if max_epochs is None else max_epochs
         encoders = [p for n in ("gene_encoder", "atac_encoder") for p in self._parameters(n)]
         trained = [p for p in encoders if p.requires_grad] if freeze_encoders else []
         for parameter in trained:
             parameter.requires_grad_(False)
         try:
             probe = self._contrast_probe(tokens, rna, split[1]) if common["watch"] else None
-            self._run(plan, data, epochs, probe, folder, kind="alignment", resume=resume, **common)
+            self._run(
+                plan, data, max_epochs, probe, folder, kind="alignment", resume=resume, **common
+            )
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
         self._set_means(split[0])
-        _write_finished(folder, self.module)
+        write_finished(folder, self.module, self.history_)
 
     def _start(self, tokens: sp.csr_matrix, rna: Any, cells: np.ndarray, start: str) -> None:
         """Set starting values from the training cells."""
@@ -202,7 +203,7 @@ class CRAFTStagesMixin(TokenFitMixin):
     def _learn_imputation(
         self,
         split: tuple[np.ndarray, ...],
-        max_epochs: int | None,
+        max_epochs: int,
         plan: DecoderPlan,
         *,
         folder: Path | None,
@@ -229,7 +230,6 @@ class CRAFTStagesMixin(TokenFitMixin):
             seed=session_seed(),
             n_workers=common["n_workers"],
         )
-        epochs = default_epochs(len(split[0])) if max_epochs is None else max_epochs
         held_out = split[1][:_N_PROBE]
 
         def probe() -> dict[str, float]:
@@ -242,7 +242,9 @@ class CRAFTStagesMixin(TokenFitMixin):
             return {"imputation": float(found.mean())}
 
         chosen = probe if common["watch"] else None
-        self._run(plan, data, epochs, chosen, folder, kind="imputation", resume=resume, **common)
+        self._run(
+            plan, data, max_epochs, chosen, folder, kind="imputation", resume=resume, **common
+        )
         self.ridge_ = fit_ridge(cells, counts, split[0], split[1])
         rna, _ = self._rna_vectors(None, None)  # type: ignore[attr-defined]
         self.retrieval_scale_ = fit_retrieval_scale(
@@ -269,8 +271,6 @@ class CRAFTStagesMixin(TokenFitMixin):
         **hardware: Any,
     ) -> None:
         """Train one stage, with the best epoch kept."""
-        if max_epochs < 1:
-            return
         patience = early_stopping_patience or max(5, max_epochs // 4)
         select = SelectFromStart("", probe, patience=patience) if probe is not None else None
         arguments = dict(trainer_kwargs)
@@ -314,18 +314,3 @@ def default_epochs(n_cells: int) -> int:
 
 def _codes(manager: Any, key: str) -> np.ndarray:
     return np.asarray(manager.get_from_registry(key)).ravel().astype(np.int64)
-
-
-def _finished(folder: Path | None) -> dict[str, torch.Tensor] | None:
-    """Return the weights at the end of a stage that was finished."""
-    if folder is None or not (folder / _FINISHED).exists():
-        return None
-    return torch.load(folder / _FINISHED, map_location="cpu", weights_only=True)
-
-
-def _write_finished(folder: Path | None, module: torch.nn.Module) -> None:
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{_FINISHED}.tmp"
-        torch.save(module.state_dict(), unfinished)
-        unfinished.replace(folder / _FINISHED)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from atacvi.models._craft_stages import STAGES, CRAFTStagesMixin
+from atacvi.models._craft_stages import STAGES, CRAFTStagesMixin, default_epochs
+from atacvi.models._token_fit import check_ranges, make_plan, n_epochs
 from atacvi.training import AlignmentPlan, DecoderPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Stage = Literal["alignment", "imputation"]
+_BATCH_SIZE = 256
 _BOTH: tuple[Stage, ...] = ("alignment", "imputation")
 
 
@@ -26,7 +28,7 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         imputation_epochs: int | None = None,
         lr: float = 5e-4,
         imputation_lr: float = 2e-3,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         max_tokens: int | None = 512,
         token_dropout: float = 0.5,
         count_dropout: float = 0.5,
@@ -64,11 +66,12 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         stages
             ``"alignment"``, ``"imputation"`` or both.
         imputation_epochs
-            Epochs of the decoder at most; ``None`` chooses by the number of cells.
+            Epochs of the decoder at most; ``None`` chooses by the number of cells, 0 keeps its
+            start.
         lr, imputation_lr
             Highest learning rates of the projections and of the decoder.
         batch_size
-            Cells of a minibatch; each has the others as its negatives.
+            Cells of a minibatch; each has the others as its negatives. ``None`` takes 256.
         max_tokens
             Tokens of a cell in training; longer cells are sampled anew in each epoch.
         token_dropout, count_dropout
@@ -107,12 +110,34 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
             If the loss is not finite.
         RuntimeError
             If only imputation is asked for and the model is not aligned.
+        TypeError
+            If `plan_kwargs` holds an unknown argument.
         ValueError
             If arguments are out of range or contradict each other.
+
+        Examples
+        --------
+        >>> sizes = {"n_embed": 8, "n_layers": 1, "n_heads": 1, "n_feedforward": 8}
+        >>> model = atacvi.CRAFTModel(mdata, n_latent=8, **sizes)
+        >>> model.train(max_epochs=1, stages=["alignment"], enable_progress_bar=False)
+        >>> model.get_latent_representation(modality="atac").shape
+        (60, 8)
         """
         self._require_data()  # type: ignore[attr-defined]
+        batch_size = _BATCH_SIZE if batch_size is None else batch_size
         self._check_training(
             stages, start, false_negatives, negatives, batch_size, checkpoint_dir, resume
+        )
+        check_ranges(
+            max_tokens=(max_tokens, max_tokens is None or max_tokens >= 1, "at least 1, or None"),
+            early_stopping_patience=(
+                early_stopping_patience,
+                early_stopping_patience is None or early_stopping_patience >= 1,
+                "at least 1, or None",
+            ),
+            n_workers=(n_workers, n_workers >= 0, "at least 0"),
+            token_dropout=(token_dropout, 0 <= token_dropout < 1, "a share below 1"),
+            count_dropout=(count_dropout, 0 <= count_dropout < 1, "a share below 1"),
         )
         folder = None if checkpoint_dir is None else Path(checkpoint_dir)
         split = self._paired_split(
@@ -134,12 +159,17 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
             "precision": precision,
             "trainer_kwargs": trainer_kwargs,
         }
-        options = {"warmup": warmup, **(plan_kwargs or {})}
+        n_cells = len(split[0])
+        epochs = n_epochs("max_epochs", max_epochs, default_epochs(n_cells))
+        decoder_epochs = n_epochs("imputation_epochs", imputation_epochs, default_epochs(n_cells))
+        options = {"warmup": warmup}
+        align_plan = make_plan(AlignmentPlan, self.module, plan_kwargs, lr=lr, **options)
+        decoder_plan = make_plan(DecoderPlan, self.module, plan_kwargs, lr=imputation_lr, **options)
         if "alignment" in stages:
             self._align(
                 split,
-                max_epochs,
-                AlignmentPlan(self.module, lr=lr, **options),
+                epochs,
+                align_plan,
                 folder=None if folder is None else folder / "alignment",
                 start=start,
                 max_tokens=max_tokens,
@@ -153,8 +183,8 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         if "imputation" in stages:
             self._learn_imputation(
                 split,
-                imputation_epochs,
-                DecoderPlan(self.module, lr=imputation_lr, **options),
+                decoder_epochs,
+                decoder_plan,
                 folder=None if folder is None else folder / "imputation",
                 **common,
             )

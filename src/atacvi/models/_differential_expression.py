@@ -96,6 +96,15 @@ class DifferentialMixin(DifferentialAccessibilityMixin):
             If `groupby` is not found.
         ValueError
             If a group is unknown or empty, or an argument is out of range.
+
+        Examples
+        --------
+        >>> mdata.obs["half"] = ["one"] * 30 + ["two"] * 30
+        >>> table = model.differential_expression(groupby="half", group1="one", silent=True)
+        >>> len(table), set(table["group2"])
+        (20, {'Rest'})
+        >>> bool(table["proba_de"].is_monotonic_decreasing)
+        True
         """
         test = ChangeTest(mode=mode, delta=delta, **kwargs)
         tables = self._compare(

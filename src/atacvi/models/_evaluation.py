@@ -56,6 +56,11 @@ class EvaluationMixin(StreamingMixin):
         Returns
         -------
         Nats per cell; a scalar or shape (cells,).
+
+        Examples
+        --------
+        >>> model.get_elbo().ndim, model.get_elbo(return_mean=False).shape
+        (0, torch.Size([60]))
         """
         terms = self._losses(adata, indices, batch_size)
         elbo = -torch.stack(list(terms.values())).sum(0)
@@ -80,6 +85,11 @@ class EvaluationMixin(StreamingMixin):
         -------
         ``"reconstruction_rna"``, ``"reconstruction_atac"`` and their sum
         ``"reconstruction_loss"``, in nats per cell.
+
+        Examples
+        --------
+        >>> sorted(model.get_reconstruction_error())
+        ['reconstruction_atac', 'reconstruction_loss', 'reconstruction_rna']
         """
         terms = self._losses(adata, indices, batch_size)
         errors = {k: v for k, v in terms.items() if k.startswith("reconstruction")}
@@ -112,6 +122,11 @@ class EvaluationMixin(StreamingMixin):
         ------
         ValueError
             If `n_mc_samples` is below one.
+
+        Examples
+        --------
+        >>> bool(model.get_marginal_ll(indices=[0, 1], n_mc_samples=50) < 0)
+        True
         """
         if n_mc_samples < 1:
             msg = f"n_mc_samples={n_mc_samples}; at least one is needed."

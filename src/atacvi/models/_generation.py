@@ -160,6 +160,12 @@ class GenerationMixin(StreamingMixin):
         ------
         ValueError
             If a label is unknown.
+
+        Examples
+        --------
+        >>> kind = adata.obs["cell_type"].iloc[0]
+        >>> model.sample_prior(5, labels=kind).shape
+        (5, 4)
         """
         self._require_stages("auxiliary", "prior")  # type: ignore[attr-defined]
         codes = self._label_codes(labels, _number(n))

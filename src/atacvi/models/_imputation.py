@@ -75,6 +75,17 @@ class ImputationMixin(StreamingMixin):
             If a gene is unknown.
         ValueError
             If an argument is unknown or not positive.
+
+        Examples
+        --------
+        >>> fractions = model.get_normalized_expression()
+        >>> fractions.shape, bool(abs(fractions.sum(axis=1) - 1).max() < 1e-5)
+        ((60, 20), True)
+        >>> genes = mdata["rna"].var_names[:3]
+        >>> model.get_normalized_expression(
+        ...     gene_list=genes, from_modality="atac", library_size=1e4
+        ... ).shape
+        (60, 3)
         """
         genes = self._names(gene_list, self.gene_names, "gene_list")  # type: ignore[attr-defined]
         adata, cells = self._cells(adata, indices)
@@ -151,6 +162,17 @@ class ImputationMixin(StreamingMixin):
             If a region is unknown.
         ValueError
             If an argument is unknown or not positive, or the output exists.
+
+        Examples
+        --------
+        >>> peaks = mdata["atac"].var_names[:5]
+        >>> model.get_normalized_accessibility(region_list=peaks).shape
+        (60, 5)
+        >>> from_rna = model.get_normalized_accessibility(indices=[0, 1], from_modality="rna")
+        >>> from_rna.shape
+        (2, 100)
+        >>> model.get_normalized_accessibility(threshold=0.1).format  # values above it, sparse
+        'csr'
         """
         known = self.region_names  # type: ignore[attr-defined]
         regions = self._names(region_list, known, "region_list")
@@ -224,6 +246,12 @@ class ImputationMixin(StreamingMixin):
         -------
         ``"rna"`` and ``"atac"``: sparse counts of shape (cells, features), a list of them where
         `n_samples` is more than one.
+
+        Examples
+        --------
+        >>> drawn = model.posterior_predictive_sample(indices=[0, 1, 2])
+        >>> drawn["rna"].shape, drawn["atac"].shape
+        ((3, 20), (3, 100))
         """
         self._check_if_trained(warn=False)  # type: ignore[attr-defined]
         adata, cells = self._cells(adata, indices)

@@ -182,6 +182,13 @@ class QueryMixin:
         ------
         ValueError
             If nothing of the query matches the reference.
+
+        Examples
+        --------
+        >>> query = mdata[:20].copy()
+        >>> prepared = atacvi.MultiViewModel.prepare_query_mudata(query, model)
+        >>> prepared["rna"].shape, prepared["atac"].shape
+        ((20, 20), (20, 100))
         """
         attributes, var_names, _ = _read_reference(reference_model, "cpu")
         registry = attributes["registry_"]
@@ -218,6 +225,19 @@ class QueryMixin:
         ------
         ValueError
             If nothing of the query matches the reference.
+
+        Examples
+        --------
+        >>> from atacvi.data import concat_modalities
+        >>> joined = concat_modalities(mdata)
+        >>> joined.var = joined.var[["modality", "chrom", "start", "end"]]
+        >>> atacvi.MultiViewModel.setup_anndata(joined)
+        >>> reference = atacvi.MultiViewModel(
+        ...     joined, n_clusters=3, n_latent=4, n_hidden=8, n_embed=8
+        ... )
+        >>> query = joined[:20, 10:].copy()  # cells that lack ten genes
+        >>> atacvi.MultiViewModel.prepare_query_anndata(query, reference).shape
+        (20, 120)
         """
         attributes, var_names, _ = _read_reference(reference_model, "cpu")
         registry = attributes["registry_"]

@@ -28,7 +28,7 @@ def check_modality(modality: str) -> None:
     ValueError
         In that case.
     """
-    if modality not in _MODALITIES:
+    if not isinstance(modality, str) or modality not in _MODALITIES:
         msg = f"modality={modality!r} is unknown; choose one of {', '.join(_MODALITIES)}."
         raise ValueError(msg)
 
@@ -143,6 +143,14 @@ class RepresentationMixin(StreamingMixin):
         ------
         ValueError
             If the modality is unknown, or the model has no mixture: its training ended before.
+
+        Examples
+        --------
+        >>> model.get_cluster_probabilities().shape
+        (60, 3)
+        >>> from_rna = model.get_cluster_probabilities(modality="rna", indices=[0, 1])
+        >>> bool(abs(from_rna.sum(axis=1) - 1).max() < 1e-5)
+        True
         """
         self._check_if_trained(warn=False)  # type: ignore[attr-defined]
         check_modality(modality)
@@ -181,6 +189,12 @@ class RepresentationMixin(StreamingMixin):
         Returns
         -------
         Categorical of names "0", "1", ..., one per cell, indexed by cell.
+
+        Examples
+        --------
+        >>> clusters = model.predict_clusters()
+        >>> list(clusters.cat.categories), len(clusters)
+        (['0', '1', '2'], 60)
         """
         table = self.get_cluster_probabilities(adata, modality, indices, batch_size)
         codes = table.to_numpy().argmax(axis=1)
@@ -214,6 +228,14 @@ class RepresentationMixin(StreamingMixin):
         ------
         ValueError
             If the model has no attention over tokens.
+
+        Examples
+        --------
+        >>> weights, blocks = model.get_attention()
+        >>> weights.shape[1:] == (len(blocks), len(blocks))
+        True
+        >>> list(blocks.columns)
+        ['chrom', 'start', 'end', 'n_regions']
         """
         self._check_if_trained(warn=False)  # type: ignore[attr-defined]
         module = self.module  # type: ignore[attr-defined]

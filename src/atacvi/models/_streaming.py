@@ -20,13 +20,28 @@ def positions_of(indices: Sequence[int] | np.ndarray | None, n_cells: int) -> np
     Raises
     ------
     IndexError
-        If a position lies outside the data.
+        If a position lies outside the data, or a mask is of another length.
+    TypeError
+        If they are neither positions nor a mask.
     """
     if indices is None:
         return np.arange(n_cells)
     positions = np.asarray(indices)
     if positions.dtype == bool:
+        if positions.shape != (n_cells,):
+            msg = (
+                f"indices is a mask of shape {positions.shape}, but there are {n_cells} cells: a "
+                "mask has one value for each."
+            )
+            raise IndexError(msg)
         positions = np.flatnonzero(positions)
+    if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
+        msg = (
+            f"indices hold {positions.dtype} of shape {positions.shape}; give a list of positions "
+            "(whole numbers) or a boolean mask. Positions of names: "
+            "adata.obs_names.get_indexer(names)."
+        )
+        raise TypeError(msg)
     if positions.size and (positions.min() < 0 or positions.max() >= n_cells):
         msg = (
             f"indices reach from {positions.min()} to {positions.max()}, but there are "

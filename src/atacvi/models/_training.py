@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scvi.dataloaders import DataSplitter
 from scvi.train import TrainRunner
 
 from atacvi._constants import ATAC_X_KEY, LABELS_KEY, X_KEY
@@ -18,6 +17,7 @@ from atacvi.training import (
     LearnNewColumns,
     MultiViewStages,
     MultiViewTrainingPlan,
+    SparseDataSplitter,
     StageSchedule,
     StartFromData,
     StopOnNonFinite,
@@ -44,7 +44,7 @@ class MultiViewTrainingMixin(StreamingMixin):
     is_trained_: bool
     init_params_: dict[str, Any]
 
-    _data_splitter_cls = DataSplitter
+    _data_splitter_cls = SparseDataSplitter
     _training_plan_cls = MultiViewTrainingPlan
     _train_runner_cls = TrainRunner
 
@@ -116,6 +116,13 @@ class MultiViewTrainingMixin(StreamingMixin):
             If `plan_kwargs` holds an unknown argument.
         ValueError
             If arguments contradict each other.
+
+        Examples
+        --------
+        >>> model = atacvi.MultiViewModel(mdata, n_clusters=3, n_latent=4, n_hidden=8, n_embed=8)
+        >>> model.train(max_epochs=3, mixture_start=1, enable_progress_bar=False)
+        >>> len(model.history["elbo_validation"])
+        3
         """
         if resume and checkpoint_dir is None:
             msg = "resume=True needs the `checkpoint_dir` of the run that was stopped."
@@ -170,7 +177,7 @@ class MultiViewTrainingMixin(StreamingMixin):
             self.training_stages_ = dict(stages.borders)
             self._note_clusters()
 
-    def _splitter(self, batch_size: int | None, **kwargs: Any) -> DataSplitter:
+    def _splitter(self, batch_size: int | None, **kwargs: Any) -> SparseDataSplitter:
         """Return what splits the cells and makes the minibatches."""
         n_cells = self.adata.n_obs  # type: ignore[attr-defined]
         return self._data_splitter_cls(
@@ -252,7 +259,7 @@ class MultiViewTrainingMixin(StreamingMixin):
         return getattr(self, "query_columns_", None) is not None
 
     def _stages(
-        self, schedule: StageSchedule, splitter: DataSplitter, *, watch: bool
+        self, schedule: StageSchedule, splitter: SparseDataSplitter, *, watch: bool
     ) -> MultiViewStages:
         """Return the stages, which end early and keep the best weights if validation is watched."""
         if not watch:

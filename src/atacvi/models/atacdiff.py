@@ -201,6 +201,17 @@ class ATACDiffModel(
             If `adata` is no AnnData or a matrix is of a kind that cannot be read.
         ValueError
             If names are not unique, or counts are negative, fractional, not finite or empty.
+
+        Examples
+        --------
+        >>> cells = atacvi.datasets.simulate_multiome(n_cells=60, n_genes=20, n_peaks=100)[
+        ...     "atac"
+        ... ].copy()
+        >>> atacvi.ATACDiffModel.setup_anndata(cells, labels_key="cell_type", batch_key="batch")
+        >>> atacvi.ATACDiffModel(cells).summary_stats["n_labels"] == cells.obs[
+        ...     "cell_type"
+        ... ].nunique()
+        True
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         validate_anndata(
@@ -267,6 +278,12 @@ class ATACDiffModel(
         ------
         KeyError, TypeError, ValueError
             As in `setup_anndata`.
+
+        Examples
+        --------
+        >>> mdata = atacvi.datasets.simulate_multiome(n_cells=60, n_genes=20, n_peaks=100)
+        >>> atacvi.ATACDiffModel.setup_mudata(mdata, batch_key="batch")
+        >>> model = atacvi.ATACDiffModel(mdata)
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         places: dict[str, str | None] = {"layer": "atac", **(modalities or {})}

@@ -11,17 +11,16 @@ from scvi.model.base import BaseModelClass
 from atacvi._constants import OBSM_TOKENS
 from atacvi.models._atacformer_annotation import AnnotationMixin
 from atacvi.models._atacformer_bulk import BulkMixin
-from atacvi.models._atacformer_exchange import ExchangeMixin, read_pretrained
+from atacvi.models._atacformer_exchange import ExchangeMixin
 from atacvi.models._atacformer_latent import CellEmbeddingMixin
 from atacvi.models._atacformer_promoters import PromoterMixin
+from atacvi.models._atacformer_query import AtacformerQueryMixin
 from atacvi.models._atacformer_regions import RegionEmbeddingMixin
-from atacvi.models._atacformer_setup import (
-    Vocabulary,
-    read_vocabulary,
-    registry_without_data,
-    setup_tokens,
-)
+from atacvi.models._atacformer_setup import registry_without_data, setup_tokens
 from atacvi.models._atacformer_training import AtacformerTrainingMixin
+from atacvi.models._token_weights import read_pretrained
+from atacvi.models._tokens import Vocabulary, as_universe, read_vocabulary
+from atacvi.models._without_data import WithoutDataMixin
 from atacvi.modules import AtacformerConfig, AtacformerModule
 
 if TYPE_CHECKING:
@@ -51,7 +50,9 @@ class AtacformerModel(
     BulkMixin,
     PromoterMixin,
     ExchangeMixin,
+    AtacformerQueryMixin,
     AtacformerTrainingMixin,
+    WithoutDataMixin,
     BaseModelClass,
 ):
     """Transformer over sets of open regions, after Atacformer.
@@ -67,7 +68,8 @@ class AtacformerModel(
     registry
         Registry of a setup, to build a model without data.
     universe
-        Regions of a model that is built without data and without a registry.
+        Regions of a model that is built without data and without a registry: a vocabulary, what
+        :class:`atacvi.regions.Universe` makes one of, or the path of one.
     preset
         ``"small"`` for training on a processor; ``"base-hg38"`` has the published sizes.
     n_embed, n_layers, n_heads, n_feedforward
@@ -119,7 +121,7 @@ class AtacformerModel(
         adata: AnnData | None = None,
         registry: dict[str, Any] | None = None,
         *,
-        universe: Universe | None = None,
+        universe: Universe | pd.DataFrame | Iterable[str] | str | Path | None = None,
         preset: Literal["small", "base-hg38"] = "small",
         n_embed: int | None = None,
         n_layers: int | None = None,
@@ -134,7 +136,9 @@ class AtacformerModel(
         gradient_checkpointing: bool = False,
     ) -> None:
         if adata is None and registry is None and universe is not None:
-            registry = registry_without_data(type(self), universe)
+            known_regions = as_universe(universe)
+            assert known_regions is not None
+            registry = registry_without_data(type(self), known_regions)
         super().__init__(adata, registry)
         known = read_vocabulary(self.registry_ if adata is None else self.adata_manager.registry)
         active_ids = _active_ids(known, vocabulary)
@@ -186,6 +190,9 @@ class AtacformerModel(
         n_labels = int(self.summary_stats.n_labels)
         return n_labels - 1 if self.unlabeled_category is not None else n_labels
 
+    def _own_var_names(self) -> np.ndarray:
+        return self.universe.names.to_numpy(dtype=object)
+
     # ---- setup ----------------------------------------------------------------------------
 
     @classmethod
@@ -232,6 +239,14 @@ class AtacformerModel(
         ValueError
             If names are not unique, labels are missing (NaN), no cell has a token, or tokens and
             universe do not fit each other, as with another genome.
+
+        Examples
+        --------
+        >>> mdata = atacvi.datasets.simulate_multiome(n_cells=60, n_genes=20, n_peaks=100)
+        >>> cells = mdata["atac"].copy()
+        >>> atacvi.AtacformerModel.setup_anndata(cells, labels_key="cell_type")
+        >>> cells.obsm["X_tokens"].shape  # one column for each region of the universe
+        (60, 100)
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         setup_tokens(

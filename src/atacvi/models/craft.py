@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from scvi.model.base import BaseModelClass
 
 from atacvi._constants import OBSM_TOKENS
-from atacvi.models._atacformer_setup import read_vocabulary
 from atacvi.models._craft_encoders import build_atac_encoder, build_gene_encoder
 from atacvi.models._craft_exchange import CRAFTExchangeMixin
 from atacvi.models._craft_imputation import CrossModalImputationMixin
@@ -15,6 +14,9 @@ from atacvi.models._craft_latent import AccessibilitySide, SharedSpaceMixin
 from atacvi.models._craft_retrieval import RetrievalMixin
 from atacvi.models._craft_setup import DEFAULT_MODALITIES, read_pairs, setup_pairs
 from atacvi.models._craft_training import CRAFTTrainingMixin
+from atacvi.models._token_weights import take_over_weights
+from atacvi.models._tokens import read_vocabulary
+from atacvi.models._without_data import WithoutDataMixin
 from atacvi.modules import CRAFTModule
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class CRAFTModel(
     CrossModalImputationMixin,
     CRAFTExchangeMixin,
     CRAFTTrainingMixin,
+    WithoutDataMixin,
     BaseModelClass,
 ):
     """RNA and accessibility of cells in one space, and expression imputed from accessibility.
@@ -161,7 +164,8 @@ class CRAFTModel(
         self.rna_encoder = rna_encoder
         self.atac_side = AccessibilitySide(atac_encoder, known.universe, registered)
         if source is not None:
-            self.atac_side._take_over(source)
+            take_over_weights(atac_encoder, known.universe, source)
+            self.atac_side.started_ = True
         self.started_ = False
         self.decoder_is_trained_ = False
         self.ridge_: dict[str, np.ndarray] | None = None
@@ -236,6 +240,12 @@ class CRAFTModel(
         ValueError
             If cells differ in number or order or lack a modality, names are not unique, counts are
             no counts, or tokens and universe do not fit each other.
+
+        Examples
+        --------
+        >>> mdata = atacvi.datasets.simulate_multiome(n_cells=60, n_genes=20, n_peaks=100)
+        >>> atacvi.CRAFTModel.setup_mudata(mdata, labels_key="cell_type")
+        >>> model = atacvi.CRAFTModel(mdata)
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         setup_pairs(
@@ -257,6 +267,24 @@ class CRAFTModel(
 
     @classmethod
     def setup_anndata(cls, adata: AnnData, **kwargs: Any) -> None:
-        """Refuse: this model needs two modalities, see `setup_mudata`."""
+        """Refuse: this model needs two modalities, see `setup_mudata`.
+
+        Parameters
+        ----------
+        adata, **kwargs
+            Not looked at.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+
+        Examples
+        --------
+        >>> atacvi.CRAFTModel.setup_anndata(mdata["atac"])
+        Traceback (most recent call last):
+            ...
+        NotImplementedError: ...
+        """
         msg = "CRAFTModel aligns two modalities: give a MuData to `CRAFTModel.setup_mudata`."
         raise NotImplementedError(msg)

@@ -101,7 +101,7 @@ class MultiViewModel(
         n_latent: int = 20,
         n_hidden: int = 128,
         n_embed: int = 64,
-        n_tokens: int = 32,
+        n_tokens: int = 16,
         preset: Literal["default", "paper"] = "default",
         **module_kwargs: Any,
     ) -> None:
@@ -189,6 +189,12 @@ class MultiViewModel(
         ValueError
             If cells differ in number or order, names are not unique, or counts are negative,
             fractional, not finite or empty.
+
+        Examples
+        --------
+        >>> mdata = atacvi.datasets.simulate_multiome(n_cells=60, n_genes=20, n_peaks=100)
+        >>> atacvi.MultiViewModel.setup_mudata(mdata, batch_key="batch", labels_key="cell_type")
+        >>> model = atacvi.MultiViewModel(mdata)
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         mapping = {**_DEFAULT_MODALITIES, **(modalities or {})}
@@ -255,6 +261,14 @@ class MultiViewModel(
         ------
         KeyError, TypeError, ValueError
             As in `setup_mudata`; and if the kinds of features are not told.
+
+        Examples
+        --------
+        >>> from atacvi.data import concat_modalities
+        >>> mdata = atacvi.datasets.simulate_multiome(n_cells=60, n_genes=20, n_peaks=100)
+        >>> adata = concat_modalities(mdata)  # genes and peaks, told apart by var["modality"]
+        >>> atacvi.MultiViewModel.setup_anndata(adata, batch_key="batch")
+        >>> model = atacvi.MultiViewModel(adata)
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         validate_anndata(

@@ -17,7 +17,7 @@ from atacvi.modules._peak_likelihood import (
     loading_penalty,
     peak_log_prob,
 )
-from atacvi.nn import info_nce, squared_mmd
+from atacvi.nn import info_nce, squared_mmd, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,9 @@ _MIN_CELLS_FOR_INFORMATION = 2
 
 class ATACDiffLossMixin:
     """What each stage minimises."""
+
+    #: Whether the optimiser takes sparse gradients of the tables
+    row_gradients = False
 
     training: bool
     stage: Stage
@@ -98,9 +101,7 @@ class ATACDiffLossMixin:
         batch: PeakBatch = inference_outputs["batch"]
         posterior: Posterior = inference_outputs["posterior"]
         vector, draw = generative_outputs["peak_vector"], self._draw_peaks(batch)
-        # Gathered once: each gather costs a gradient of the size of the whole table.
-        table = self.autoencoder.table
-        rows = table if draw.peaks is None else table[draw.peaks]
+        rows = take_rows(self.autoencoder.table, draw.peaks, sparse=self.row_gradients)
         reconstruction = -self.atac_log_prob(batch, vector, draw, rows)
         kl = self.standard_latent_kl(posterior)
         per_cell = reconstruction + kl_weight * kl
@@ -134,8 +135,7 @@ class ATACDiffLossMixin:
         """
         draw = PeakDraw(None, 1.0) if draw is None else draw
         if rows is None:
-            table = self.autoencoder.table
-            rows = table if draw.peaks is None else table[draw.peaks]
+            rows = take_rows(self.autoencoder.table, draw.peaks, sparse=self.row_gradients)
         head = self.autoencoder.head
         log_rate = batch.depth.log() + head.log_rates_of(peak_vector, rows, draw.peaks).float()
         gate = self.gate_logits if draw.peaks is None else self.gate_logits[draw.peaks]
@@ -185,7 +185,7 @@ class ATACDiffLossMixin:
         decoder = self.auxiliary_decoder
         vector = decoder.cell_vector(z, batch.covariates)
         peaks = draw.peaks
-        rows = decoder.loadings if peaks is None else decoder.loadings[peaks]
+        rows = take_rows(decoder.loadings, peaks, sparse=self.row_gradients)
         offset = decoder.offset if peaks is None else decoder.offset[peaks]
         log_rate = batch.depth.log() + torch.addmm(offset, vector, rows.T).float()
         likelihood: PeakLikelihood = "bernoulli" if self.likelihood == "bernoulli" else "poisson"

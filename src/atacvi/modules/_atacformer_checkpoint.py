@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +11,18 @@ from atacvi.data._messages import examples
 from atacvi.modules._atacformer_config import AtacformerConfig
 from atacvi.modules._atacformer_embeddings import check_active_ids
 from atacvi.modules._atacformer_weights import (
-    BACKBONE,
-    CONFIG_FILE,
     HEADS,
     PREFIXES,
-    WEIGHTS_FILE,
     read_state,
+)
+from atacvi.modules._checkpoint_files import (
+    BACKBONE,
+    CONFIG_FILE,
+    UNIVERSE_FILE,
+    WEIGHTS_FILE,
+    existing_file,
+    read_config_file,
+    write_files,
 )
 from atacvi.modules.atacformer import AtacformerModule
 from atacvi.nn import low_rank_state
@@ -28,9 +31,7 @@ from atacvi.regions import Universe
 if TYPE_CHECKING:
     from torch import Tensor
 
-UNIVERSE_FILE = "universe.bed.gz"
 _POOLINGS = ("idf", "attention_pooling.")
-_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 class AtacformerCheckpoint(NamedTuple):
@@ -101,7 +102,7 @@ def write_checkpoint(
         for name, value in low_rank_state(module).items()
         if name.startswith((*BACKBONE, *HEADS)) and name != "embeddings.active_ids"
     }
-    _write_files(Path(folder), _as_float32(config.to_dict()), tensors, universe)
+    write_files(Path(folder), _as_float32(config.to_dict()), tensors, universe)
 
 
 def _public_name(name: str, prefix: str) -> str:
@@ -111,24 +112,6 @@ def _public_name(name: str, prefix: str) -> str:
 def _as_float32(config: dict[str, Any]) -> dict[str, Any]:
     """Say in the configuration what type the weights are written in."""
     return {k: "float32" if k in ("torch_dtype", "dtype") else v for k, v in config.items()}
-
-
-def _write_files(
-    folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], universe: Universe
-) -> None:
-    """Write all files beside their places, then move them there."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    try:
-        (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        universe.save(draft)
-        save_file(tensors, draft / WEIGHTS_FILE, metadata={"format": "pt"})
-        for name in (WEIGHTS_FILE, UNIVERSE_FILE, CONFIG_FILE):
-            (draft / name).replace(folder / name)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 # ---- reading ------------------------------------------------------------------------------
@@ -176,18 +159,11 @@ def read_checkpoint(
     """
     folder = Path(folder)
     config = replace(_read_config(folder), **changes)
-    universe = Universe.from_bed(_existing(folder, UNIVERSE_FILE))
-    if config.n_regions != len(universe):
-        msg = (
-            f"{UNIVERSE_FILE} has {len(universe)} regions, so that vocab_size must be "
-            f"{universe.vocab_size} and the id of <pad> {universe.pad_id}; {CONFIG_FILE} has "
-            f"vocab_size={config.vocab_size} and <pad> {config.pad_token_id}: the universe is not "
-            "the one that the weights were trained with"
-        )
-        raise ValueError(msg)
+    universe = Universe.from_bed(existing_file(folder, UNIVERSE_FILE))
+    check_universe(universe, config)
     if active_ids is not None:
         active_ids = check_active_ids(active_ids, config.n_regions)
-    state, keep_positions = read_state(_existing(folder, WEIGHTS_FILE), config, active_ids)
+    state, keep_positions = read_state(existing_file(folder, WEIGHTS_FILE), config, active_ids)
     module = AtacformerModule(
         replace(config, keep_position_table=keep_positions),
         active_ids=active_ids,
@@ -198,36 +174,26 @@ def read_checkpoint(
     return AtacformerCheckpoint(module.eval(), universe)
 
 
-def _existing(folder: Path, name: str) -> Path:
-    path = folder / name
-    if path.is_file():
-        return path
-    if not folder.is_dir():
-        msg = f"there is no folder {folder}"
-        raise FileNotFoundError(msg)
-    found = sorted(p.name for p in folder.iterdir())
-    pickled = [x for x in found if x.endswith(_PICKLED)]
-    if name == WEIGHTS_FILE and pickled:
+def check_universe(universe: Universe, config: AtacformerConfig) -> None:
+    """Refuse a universe that is not the one of the weights.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of regions differ.
+    """
+    if config.n_regions != len(universe):
         msg = (
-            f"{folder} holds its weights as {', '.join(pickled)}, which can run any code when it is "
-            f"read, so that it is not; convert it to {WEIGHTS_FILE} (safetensors.torch.save_file)"
+            f"{UNIVERSE_FILE} has {len(universe)} regions, so that vocab_size must be "
+            f"{universe.vocab_size} and the id of <pad> {universe.pad_id}; {CONFIG_FILE} has "
+            f"vocab_size={config.vocab_size} and <pad> {config.pad_token_id}: the universe is not "
+            "the one that the weights were trained with"
         )
         raise ValueError(msg)
-    msg = f"{folder} has no {name}; it holds {', '.join(found) or 'nothing'}"
-    raise FileNotFoundError(msg)
 
 
 def _read_config(folder: Path) -> AtacformerConfig:
-    path = _existing(folder, CONFIG_FILE)
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        msg = f"{path} is not JSON: {error}"
-        raise ValueError(msg) from error
-    if not isinstance(values, dict):
-        msg = f"{path} must hold an object, found {type(values).__name__}"
-        raise ValueError(msg)
-    return AtacformerConfig.from_dict(values)
+    return AtacformerConfig.from_dict(read_config_file(folder))
 
 
 def _head_sizes(state: dict[str, Tensor]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from atacvi.data._messages import examples
+from atacvi.modules._checkpoint_files import BACKBONE, CONFIG_FILE
 from atacvi.modules.atacformer import AtacformerModule
 
 if TYPE_CHECKING:
@@ -18,14 +19,10 @@ if TYPE_CHECKING:
 
     from atacvi.modules._atacformer_config import AtacformerConfig
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-
 # Before the names of embeddings and encoder: bare, with heads, and within CRAFT
 PREFIXES = ("", "atacformer.", "craft.atac_encoder.", "atac_encoder.")
 _TABLE = "embeddings.token_embeddings.weight"
 _POSITIONS = "embeddings.position_embeddings.weight"
-BACKBONE = ("embeddings.", "encoder.")
 HEADS = (
     "discriminator.",
     "batch_prediction_head.",

@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from atacvi.likelihoods import SparseTarget, negative_binomial_log_prob
 from atacvi.modules._minibatch import PairedBatch, row_sums
 from atacvi.modules._peak_likelihood import PeakDraw, loading_penalty, peak_log_prob
+from atacvi.nn import LearntRows, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,9 @@ class PeakSample(NamedTuple):
 class MultiViewLossMixin:
     """Reconstruction, cycle term and shrinkage of the loadings, on the parts of the module."""
 
+    #: Whether the optimiser takes sparse gradients of the table
+    row_gradients = False
+
     training: bool
     n_peaks: int
     peaks_per_step: int
@@ -54,7 +58,6 @@ class MultiViewLossMixin:
     atac_head: PeakHead
     fusion: Callable[..., Posterior]
     prior_kl: Callable[..., dict[str, Tensor]]
-    peak_log_rates: Callable[..., Tensor]
 
     def loss(
         self,
@@ -67,10 +70,12 @@ class MultiViewLossMixin:
         target: PairedBatch = inference_outputs["target"]
         posterior: Posterior = inference_outputs["posterior"]
         vector = generative_outputs["peak_vector"]
-        sample = self.sample_peaks()
+        sample: PeakSample = inference_outputs["sample"]
         reconstruction = {
             "reconstruction_rna": -self.rna_log_prob(target, generative_outputs["log_expression"]),
-            "reconstruction_atac": -self.atac_log_prob(target, vector, sample),
+            "reconstruction_atac": -self.atac_log_prob(
+                target, vector, sample, self._selected(inference_outputs)
+            ),
         }
         if self.training and self.held_out_fraction > 0:
             # Each count is held out in this fraction of the steps: the terms stand for all counts.
@@ -89,7 +94,7 @@ class MultiViewLossMixin:
         if self.cycle_weight > 0 and self.training:
             # Of a part of the minibatch: the same gradient on average, at a fraction of the cost.
             n_cells = max(1, len(per_cell) // _CYCLE_SHARE)
-            cycle = self.cycle_loss(target, posterior, generative_outputs, n_cells).mean()
+            cycle = self.cycle_loss(target, posterior, generative_outputs, sample, n_cells).mean()
             loss = loss + self.cycle_weight * cycle
             extra["cycle"] = cycle.detach()
         return LossOutput(
@@ -99,13 +104,20 @@ class MultiViewLossMixin:
             extra_metrics=extra,
         )
 
+    def learnt_rows(self, y: SparseTarget, sample: PeakSample) -> LearntRows | None:
+        """Return the rows of the table that the encoder learns in a step, ``None`` for all."""
+        if sample.peaks is None:
+            return None
+        counts = y.select_features(sample.peaks)
+        return LearntRows(sample.peaks, sample.rows, counts, sample.weight)
+
     def sample_peaks(self) -> PeakSample:
         """Return the peaks that this step decodes: all, or a part of many while training."""
         if not (self.training and self.peaks_per_step < self.n_peaks):
             return PeakSample(None, self.peak_table, 1.0)
         peaks = self._draw_peaks(self.peak_table.device)
-        # Gathered once: each gather costs a gradient of the size of the whole table.
-        return PeakSample(peaks, self.peak_table[peaks], self.n_peaks / len(peaks))
+        rows = take_rows(self.peak_table, peaks, sparse=self.row_gradients)
+        return PeakSample(peaks, rows, self.n_peaks / len(peaks))
 
     def loading_penalty(self, peak_vector: Tensor, sample: PeakSample) -> Tensor:
         """Return the share of a cell in the negative log-prior of the loadings, (cells,)."""
@@ -123,22 +135,33 @@ class MultiViewLossMixin:
         return value * batch.has_rna.squeeze(1)
 
     def atac_log_prob(
-        self, batch: PairedBatch, peak_vector: Tensor, sample: PeakSample | None = None
+        self,
+        batch: PairedBatch,
+        peak_vector: Tensor,
+        sample: PeakSample | None = None,
+        selected: SparseTarget | None = None,
     ) -> Tensor:
         """Return log p(y | z) of each cell, zero where the cell has no ATAC, (cells,).
 
-        While training on many peaks it is estimated, without bias, from a sample of peaks.
+        While training on many peaks it is estimated, without bias, from a sample of peaks, of
+        which `selected` holds the counts where they are at hand.
         """
         peaks, rows, weight = self.sample_peaks() if sample is None else sample
         log_rate = self.atac_head.log_rates_of(peak_vector, rows, peaks).float()
         value = peak_log_prob(
-            self._atac_target(batch.atac),
+            self._atac_target(batch.atac) if selected is None else selected,
             batch.atac_depth.log() + log_rate,
             "bernoulli" if self.atac_target == "binary" else "zip",
             self.gate_logits if peaks is None else self.gate_logits[peaks],
-            PeakDraw(peaks, weight),
+            PeakDraw(peaks if selected is None else None, weight),
         )
         return value * batch.has_atac.squeeze(1)
+
+    def _selected(self, inference_outputs: dict[str, Any]) -> SparseTarget | None:
+        """Return what the encoder learnt from, where the likelihood sees the same counts."""
+        learnt: LearntRows | None = inference_outputs["learnt"]
+        same = inference_outputs["target"] is inference_outputs["batch"]
+        return learnt.counts if same and learnt and self.atac_target == "counts" else None
 
     def _draw_peaks(self, device: torch.device) -> Tensor:
         return torch.randperm(self.n_peaks, device=device)[: self.peaks_per_step].sort().values
@@ -156,6 +179,7 @@ class MultiViewLossMixin:
         batch: PairedBatch,
         posterior: Posterior,
         generative_outputs: dict[str, Tensor],
+        sample: PeakSample | None = None,
         n_cells: int | None = None,
     ) -> Tensor:
         r"""Return the paper's cycle term of each cell, (cells,).
@@ -165,16 +189,18 @@ class MultiViewLossMixin:
             KL(q(z|x, y) \,\|\, q(z|\hat x)) + KL(q(z|x, y) \,\|\, q(z|\hat y))
 
         The imputed profiles are the means of the likelihoods at the observed depth; of peaks a
-        sample where they are many. `n_cells` takes the first cells of the minibatch only.
+        sample where they are many, that of the reconstruction. `n_cells` takes the first cells of
+        the minibatch only.
         """
         cells = slice(n_cells)
-        peaks = self._draw_peaks(posterior.mean.device)
+        peaks, rows, _ = self.sample_peaks() if sample is None else sample
         depth, covariates = batch.rna_depth[cells], batch.covariates[cells]
         expression = generative_outputs["log_expression"][cells].exp() * depth
         vector = generative_outputs["peak_vector"][cells]
-        rates = self.peak_log_rates(vector, peaks).clamp(max=0).exp()
+        log_rates = self.atac_head.log_rates_of(vector, rows, peaks).float()
+        rates = log_rates.clamp(max=0).exp()
         rna = self.rna_encoder(expression, depth, covariates)
-        atac = self.atac_encoder(rates, self.peak_table, covariates, peaks)
+        atac = self.atac_encoder(rates, rows, covariates, peaks)
         yes = torch.ones_like(batch.has_rna[cells])
         from_rna = self.fusion(rna, atac, yes, ~yes)
         from_atac = self.fusion(rna, atac, ~yes, yes)

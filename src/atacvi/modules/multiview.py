@@ -25,6 +25,7 @@ from atacvi.nn import (
     ConcatFusion,
     ExpertFusion,
     ExpressionHead,
+    LearntRows,
     PeakHead,
     Posterior,
     RnaEncoder,
@@ -41,7 +42,7 @@ Fusion = Literal["experts", "concat"]
 Modality = Literal["joint", "rna", "atac"]
 
 # Below this number of peaks all are decoded at each step; above, a sample of this size.
-PEAKS_PER_STEP = 16_384
+PEAKS_PER_STEP = 8_192
 
 
 class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleClass):
@@ -286,10 +287,15 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
             ),
         }
 
-    def hidden_layers(self, batch: PairedBatch) -> tuple[Tensor, Tensor]:
-        """Return the hidden vectors of both modalities, each (cells, n_hidden)."""
+    def hidden_layers(
+        self, batch: PairedBatch, learnt: LearntRows | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the hidden vectors of both modalities, each (cells, n_hidden).
+
+        `learnt` are the rows of peaks that get a gradient, all when ``None``.
+        """
         rna = self.rna_encoder(batch.rna, row_sums(batch.rna), batch.covariates)
-        atac = self.atac_encoder(batch.atac, self.peak_table, batch.covariates)
+        atac = self.atac_encoder(batch.atac, self.peak_table, batch.covariates, learnt=learnt)
         return rna, atac
 
     @auto_move_data
@@ -313,8 +319,10 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
         target
             Counts to be explained where they are not those that are encoded.
         """
+        sample = self.sample_peaks()
         has_rna, has_atac = self._visible(batch, modality)
-        posterior = self.fusion(*self.hidden_layers(batch), has_rna, has_atac)
+        learnt = self.learnt_rows(batch.atac, sample)
+        posterior = self.fusion(*self.hidden_layers(batch, learnt), has_rna, has_atac)
         # Unchecked: a check reads the tensors, for which an accelerator would wait in each step.
         scale = posterior.variance.float().sqrt()
         qz = Normal(posterior.mean.float(), scale, validate_args=False)
@@ -327,6 +335,8 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
             "log_responsibilities": self.log_responsibilities(posterior),
             "batch": batch,
             "target": batch if target is None else target,
+            "sample": sample,
+            "learnt": learnt,
         }
 
     def _visible(self, batch: PairedBatch, modality: Modality) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from atacvi.nn.cross_attention import CrossAttention
 from atacvi.nn.cross_modal import cross_modal_loss, gather_cells
 from atacvi.nn.decoders import ClusterGatedTrunk, ExpressionHead, PeakHead
 from atacvi.nn.denoiser import ResidualDenoiser, TransformerDenoiser
-from atacvi.nn.encoders import AtacEncoder, RnaEncoder
+from atacvi.nn.encoders import AtacEncoder, LearntRows, RnaEncoder
 from atacvi.nn.expression_encoder import EmbeddingEncoder, ExpressionEncoder
 from atacvi.nn.fusion import ConcatFusion, ExpertFusion, Posterior
 from atacvi.nn.gradient_reversal import reverse_gradient
@@ -24,6 +24,7 @@ from atacvi.nn.heads import ClassificationHead, ProjectionHead, ReplacedTokenHea
 from atacvi.nn.information import info_nce, squared_mmd
 from atacvi.nn.low_rank import add_low_rank, low_rank_state, merge_low_rank
 from atacvi.nn.pooling import AttentionPooling, pool_mean
+from atacvi.nn.row_gather import take_rows
 from atacvi.nn.sparse_input import scale_rows_to_unit, weighted_feature_sum
 from atacvi.nn.spectral_map import SpectralMap
 from atacvi.nn.transformer import PackedTokens, PackedTransformer
@@ -42,6 +43,7 @@ __all__ = [
     "ExpertFusion",
     "ExpressionHead",
     "FeatureSelfAttention",
+    "LearntRows",
     "PackedTokens",
     "PackedTransformer",
     "PeakAutoencoder",
@@ -68,6 +70,7 @@ __all__ = [
     "scale_rows_to_unit",
     "squared_mmd",
     "supervised_contrastive_loss",
+    "take_rows",
     "triplet_loss",
     "weighted_feature_sum",
 ]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from atacvi.nn.row_gather import take_rows
+
 
 class ClusterGatedTrunk(nn.Module):
     """Hidden layer of the decoders, gated by the cluster posterior (scMVP, Methods).
@@ -134,7 +136,7 @@ class PeakHead(nn.Module):
 
     def log_rates(self, vector: Tensor, table: Tensor, peaks: Tensor | None = None) -> Tensor:
         """Return log-rates at unit library size, shape (cells, peaks)."""
-        return self.log_rates_of(vector, table if peaks is None else table[peaks], peaks)
+        return self.log_rates_of(vector, take_rows(table, peaks), peaks)
 
     def log_rates_of(self, vector: Tensor, rows: Tensor, peaks: Tensor | None = None) -> Tensor:
         """Return log-rates from the embeddings of the very peaks asked for, (cells, peaks)."""

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from atacvi.likelihoods import SparseTarget
 from atacvi.nn.attention import FeatureSelfAttention, TokenSelfAttention
-from atacvi.nn.sparse_input import scale_rows_to_unit, weighted_feature_sum
+from atacvi.nn.sparse_input import inverse_row_norms, scale_rows_to_unit, weighted_feature_sum
 
 Attention = Literal["tokens", "feature", "none"]
 
 # Standardised expression beyond this is an outlier of one cell, not a direction to learn from.
 _MAX_STANDARDISED = 10.0
+
+
+class LearntRows(NamedTuple):
+    """The embeddings that a step learns, where it learns those of some peaks only.
+
+    Parameters
+    ----------
+    peaks
+        The peaks, int64, shape (peaks learnt,).
+    rows
+        Their embeddings, shape (peaks learnt, n_embed).
+    counts
+        Their counts, shape (cells, peaks learnt).
+    weight
+        For how many peaks each of them stands.
+    """
+
+    peaks: Tensor
+    rows: Tensor
+    counts: SparseTarget
+    weight: float
 
 
 class RnaEncoder(nn.Module):
@@ -182,6 +203,7 @@ class AtacEncoder(nn.Module):
         table: Tensor,
         covariates: Tensor | None = None,
         peaks: Tensor | None = None,
+        learnt: LearntRows | None = None,
     ) -> Tensor:
         """Encode accessibility.
 
@@ -190,20 +212,23 @@ class AtacEncoder(nn.Module):
         y
             Counts of shape (cells, peaks), sparse; or a dense expected accessibility.
         table
-            Embedding of each peak, shape (peaks, n_embed).
+            Embedding of each peak that `y` holds, shape (peaks, n_embed).
         covariates
             Shape (cells, covariates).
         peaks
-            The peaks that a dense `y` holds, int64; all when ``None``.
+            The peaks that a dense `y` and `table` hold, int64; all when ``None``.
+        learnt
+            The rows of the table that get a gradient, of all others an unbiased estimate; the
+            whole table when ``None``.
 
         Returns
         -------
         Hidden layer of shape (cells, n_hidden).
         """
         if isinstance(self.attention, TokenSelfAttention):
-            pooled = self.attention(self.tokens(y, table, peaks)).sum(1)
+            pooled = self.attention(self.tokens(y, table, peaks, learnt)).sum(1)
         else:
-            pooled = self._sum(y, table, peaks, None)
+            pooled = self._sum(y, table, peaks, None, learnt)
         hidden = self.project(pooled)
         if self.covariates is not None and covariates is not None:
             hidden = hidden + self.covariates(covariates)
@@ -212,9 +237,15 @@ class AtacEncoder(nn.Module):
             hidden = self.attention(hidden)
         return self.dropout(hidden)
 
-    def tokens(self, y: SparseTarget | Tensor, table: Tensor, peaks: Tensor | None) -> Tensor:
+    def tokens(
+        self,
+        y: SparseTarget | Tensor,
+        table: Tensor,
+        peaks: Tensor | None,
+        learnt: LearntRows | None = None,
+    ) -> Tensor:
         """Return the sums of embeddings by block, with positions, (cells, blocks, n_embed)."""
-        sums = self._sum(y, table, peaks, self.block)
+        sums = self._sum(y, table, peaks, self.block, learnt)
         return sums if self.position is None else sums + self.position
 
     def _sum(
@@ -223,17 +254,40 @@ class AtacEncoder(nn.Module):
         table: Tensor,
         peaks: Tensor | None,
         block: Tensor | None,
+        learnt: LearntRows | None = None,
     ) -> Tensor:
+        if isinstance(y, SparseTarget) and learnt is not None:
+            return self._sum_learning(y, table, block, learnt)
         if isinstance(y, SparseTarget):
             weights = scale_rows_to_unit(y, self.idf[y.cols])
             return weighted_feature_sum(y, weights, table, block, self.n_blocks)
         idf = self.idf if peaks is None else self.idf[peaks]
         weights = nn.functional.normalize(y * idf, dim=1)
-        table = table if peaks is None else table[peaks]
         if block is None:
             return weights @ table
         of_peak = block if peaks is None else block[peaks]
         return _block_products(weights, table, of_peak, self.n_blocks)
+
+    def _sum_learning(
+        self, y: SparseTarget, table: Tensor, block: Tensor | None, learnt: LearntRows
+    ) -> Tensor:
+        """Return the sums over all peaks, with a gradient to the rows learnt.
+
+        The gradient of all rows costs several times what the sums cost. That of a random part,
+        each row of it standing for several, is the same on average.
+        """
+        with torch.no_grad():
+            idf = self.idf.index_select(0, y.cols)
+            inverse_norm = inverse_row_norms(y, idf)
+            weights = idf * inverse_norm.index_select(0, y.rows)
+            sums = weighted_feature_sum(y, weights, table, block, self.n_blocks)
+            part_idf = self.idf[learnt.peaks][learnt.counts.cols]
+            part_weights = part_idf * inverse_norm[learnt.counts.rows]
+        of_part = None if block is None else block[learnt.peaks]
+        part = weighted_feature_sum(
+            learnt.counts, part_weights, learnt.rows, of_part, self.n_blocks
+        )
+        return sums + learnt.weight * (part - part.detach())
 
 
 def _block_products(weights: Tensor, table: Tensor, block: Tensor, n_blocks: int) -> Tensor:

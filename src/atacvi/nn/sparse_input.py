@@ -55,6 +55,10 @@ def weighted_feature_sum(
 
 def scale_rows_to_unit(x: SparseTarget, weights: Tensor) -> Tensor:
     """Divide each non-zero's weight by the Euclidean norm of its cell, shape (nnz,)."""
+    return weights * inverse_row_norms(x, weights).index_select(0, x.rows)
+
+
+def inverse_row_norms(x: SparseTarget, weights: Tensor) -> Tensor:
+    """Return one over the Euclidean norm of the weights of each cell's non-zeros, (cells,)."""
     squares = torch.zeros(x.shape[0], dtype=weights.dtype, device=weights.device)
-    norm = squares.index_add(0, x.rows, weights.square()).sqrt().clamp(min=1e-8)
-    return weights / norm[x.rows]
+    return squares.index_add(0, x.rows, weights.square()).sqrt().clamp(min=1e-8).reciprocal()

@@ -39,6 +39,14 @@ class EffectiveComponents(NamedTuple):
     mean_entropy
         Mean entropy of one cell's assignment in nats, 0 when every cell is certain; ``nan`` when
         only weights are known.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from atacvi.priors import effective_n_components
+    >>> used = effective_n_components(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    >>> round(used.perplexity, 3), used.n_occupied
+    (2.0, 2)
     """
 
     perplexity: float

@@ -32,6 +32,14 @@ class MixtureFit(NamedTuple):
         Component weights, summing to one, shape (components,).
     labels
         Component of each row of the data, shape (cells,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from atacvi.priors import moments_by_label
+    >>> fit = moments_by_label(np.array([[0.0], [2.0], [9.0]]), ["a", "a", "b"])
+    >>> fit.means.ravel(), fit.labels
+    (array([1., 9.]), array([0, 0, 1]))
     """
 
     means: NDArray[np.float64]
@@ -54,6 +62,13 @@ def moments_by_label(z: ArrayLike, labels: ArrayLike) -> MixtureFit:
     ------
     ValueError
         If the numbers of cells differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from atacvi.priors import moments_by_label
+    >>> moments_by_label(np.array([[0.0], [2.0], [9.0]]), ["a", "a", "b"]).variances.ravel()
+    array([1., 0.])
     """
     z = _as_latents(z)
     labels = np.asarray(labels)

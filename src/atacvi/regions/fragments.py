@@ -21,7 +21,7 @@ _SHOWN = 80
 
 @dataclass(frozen=True)
 class FragmentBlock:
-    """Fragments of one block of a file; the arrays are overwritten by the next block.
+    r"""Fragments of one block of a file; the arrays are overwritten by the next block.
 
     Parameters
     ----------
@@ -33,6 +33,15 @@ class FragmentBlock:
     barcode
         Codes of barcodes, int32 of shape (fragments,): positions in
         :attr:`FragmentReader.barcodes`; -1 for a barcode that is not wanted, -2 for an empty one.
+
+    Examples
+    --------
+    >>> from atacvi.regions import FragmentReader
+    >>> from pathlib import Path
+    >>> _ = Path("fragments.tsv").write_text("chr1\t10\t90\tAAA\t1\nchr1\t40\t95\tCCC\t2\n")
+    >>> for block in FragmentReader("fragments.tsv"):
+    ...     print(block.start, block.end, block.barcode)
+    [10 40] [90 95] [0 1]
     """
 
     chrom: np.ndarray

@@ -39,6 +39,14 @@ class RegionMapping:
         Positions of the pairs, int64 of shape (pairs,).
     n_query, n_reference
         Numbers of regions on either side.
+
+    Examples
+    --------
+    >>> from atacvi.regions import map_regions, parse_regions
+    >>> query = parse_regions(["chr1:0-100", "chr1:900-950"])
+    >>> mapping = map_regions(query, parse_regions(["chr1:50-150", "chr1:500-600"]))
+    >>> mapping.mapped, mapping.share_mapped
+    (array([ True, False]), 0.5)
     """
 
     query: np.ndarray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -129,6 +129,15 @@ def _coordinate_columns(table: pd.DataFrame) -> tuple[str, str, str] | None:
     if chrom is None or start is None or end is None:
         return None
     return chrom, start, end
+
+
+def var_of(regions: Any) -> Any:
+    """Return the ``var`` of an AnnData, and anything else as it is.
+
+    Arrays and Series of names have a ``var``, too: a method.
+    """
+    table = getattr(regions, "var", None)
+    return table if isinstance(table, pd.DataFrame) else regions
 
 
 def _from_names(names: list[str], index: pd.Index) -> pd.DataFrame:

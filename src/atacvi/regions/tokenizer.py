@@ -9,7 +9,7 @@ import pandas as pd
 
 from atacvi.regions._index import IntervalIndex
 from atacvi.regions.bed import read_bed
-from atacvi.regions.parse import parse_regions
+from atacvi.regions.parse import parse_regions, var_of
 from atacvi.regions.universe import Universe
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _read(regions: Any) -> pd.DataFrame:
     if isinstance(regions, Universe):
         return regions.regions
     if not isinstance(regions, pd.DataFrame):
-        return parse_regions(getattr(regions, "var", regions))
+        return parse_regions(var_of(regions))
     if {"chrom", "start", "end"} <= set(regions.columns):
         empty = (regions["start"] == regions["end"]).to_numpy()
         if empty.any():

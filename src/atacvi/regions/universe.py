@@ -14,7 +14,7 @@ import pandas as pd
 from atacvi.regions.bed import bed_text, read_bed, write_bed
 from atacvi.regions.blocks import sort_order
 from atacvi.regions.merge import merge
-from atacvi.regions.parse import format_regions, parse_regions
+from atacvi.regions.parse import format_regions, parse_regions, var_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,8 +57,7 @@ class Universe:
     """
 
     def __init__(self, regions: pd.DataFrame | Iterable[str] | Any) -> None:
-        table = regions if isinstance(regions, pd.DataFrame) else getattr(regions, "var", regions)
-        table = parse_regions(table)
+        table = parse_regions(var_of(regions))
         if len(table) == 0:
             msg = "a universe needs at least one region; these are none"
             raise ValueError(msg)
@@ -298,4 +297,4 @@ def as_regions(regions: Any) -> pd.DataFrame:
         return read_bed(regions)[["chrom", "start", "end"]]
     if isinstance(regions, pd.DataFrame):
         return parse_regions(regions)
-    return parse_regions(getattr(regions, "var", regions))
+    return parse_regions(var_of(regions))

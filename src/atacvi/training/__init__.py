@@ -35,6 +35,7 @@ from atacvi.training.denoiser_plan import (
     held_out_denoising_loss,
 )
 from atacvi.training.emphasis import emphasis_of
+from atacvi.training.head_start import start_classification_head
 from atacvi.training.mixture import mixture_of
 from atacvi.training.nonfinite import StopOnNonFinite
 from atacvi.training.plans import MultiViewTrainingPlan, check_plan_kwargs
@@ -47,6 +48,7 @@ from atacvi.training.query import (
 from atacvi.training.resume import CheckpointEachEpoch, checkpoint_path, read_checkpoint
 from atacvi.training.schedules import ramp, warmup_cosine
 from atacvi.training.selection import SelectBest, TokenCheckpoint
+from atacvi.training.splitter import SparseDataSplitter
 from atacvi.training.stages import MultiViewStages, StageSchedule
 from atacvi.training.starts import StartFromData
 from atacvi.training.token_batches import (
@@ -91,6 +93,7 @@ __all__ = [
     "PretrainingViews",
     "SelectBest",
     "SelectFromStart",
+    "SparseDataSplitter",
     "StageSchedule",
     "StartFromData",
     "StopOnNonFinite",
@@ -120,6 +123,7 @@ __all__ = [
     "standardise_latents",
     "start_alignment",
     "start_atacformer",
+    "start_classification_head",
     "start_from_data",
     "start_decoder",
     "start_embedding_encoder",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _MAX_CELLS_EMBEDDING = 4_000
 # Loadings start as if the prior of this many average cells had been seen beside the data.
 _SHRINKAGE = 10.0
+# One in so many cells is held out to choose the mixture of the latent prior.
+_HELD_OUT_SHARE = 5
+_NUMBERS_OF_COMPONENTS = (1, 2, 3, 5, 8, 12, 20, 30, 40)
 
 
 @torch.no_grad()
@@ -148,7 +151,9 @@ def fit_latent_prior(
     """Fit a Gaussian mixture to samples of z and log depth of the training cells.
 
     Where there are labels each label has a mixture of its own; cells without a label form another.
-    The number of components is that of the lowest BIC (Schwarz, 1978).
+    Their number, and whether their covariances are full or diagonal, are those under which held-out
+    cells are most probable: full ones need many cells, and a few wide ones fill the gaps between
+    types with cells that are of none.
 
     Parameters
     ----------
@@ -183,25 +188,41 @@ def _fit_mixture(
     values: np.ndarray, max_components: int, random_state: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return weights, means and triangular roots of the covariances."""
-    from sklearn.mixture import GaussianMixture
-
     n, width = values.shape
     if n == 1:  # no covariance: the cell stands for itself
         return np.ones(1), values, np.zeros((1, width, width))
     # Dimensions differ in scale by orders of magnitude; EM and its floor need one scale.
     centre, scale = values.mean(0), values.std(0).clip(min=1e-6)
     scaled = (values - centre) / scale
-    fits = []
-    for n_components in (1, 2, 3, 5, 8, 12, 20, 30, 40):
-        if n_components > max_components or (n_components > 1 and n < 3 * width * n_components):
-            break
-        # A floor that fades with the cells: covariances of few cells are not to be trusted.
-        model = GaussianMixture(
-            n_components, reg_covar=max(1e-3, width / (10.0 * n)), random_state=random_state
-        ).fit(scaled)
-        fits.append((model.bic(scaled), n_components, model))
-        if len(fits) > 2 and fits[-1][0] > fits[-2][0] > fits[-3][0]:
-            break
-    best = min(fits, key=lambda fit: fit[:2])[2]
-    factors = np.linalg.cholesky(best.covariances_) * scale[None, :, None]
-    return best.weights_, best.means_ * scale + centre, factors
+    order = np.random.default_rng(random_state).permutation(n)
+    n_held_out = n // _HELD_OUT_SHARE
+    seen, held_out = scaled[order[n_held_out:]], scaled[order[:n_held_out]]
+    best: tuple[float, str, int] = (-np.inf, "full" if n > 2 * width else "diag", 1)
+    for kind, cells_a_component in (("full", 3 * width), ("diag", 10)):
+        scores: list[float] = []
+        for n_components in _NUMBERS_OF_COMPONENTS:
+            too_many = n_components > 1 and len(seen) < cells_a_component * n_components
+            if n_held_out == 0 or n_components > max_components or too_many:
+                break
+            mixture = _mixture(seen, kind, n_components, random_state)
+            scores.append(float(mixture.score(held_out)))
+            best = max(best, (scores[-1], kind, n_components), key=lambda found: found[0])
+            if len(scores) > 3 and max(scores[-3:]) < max(scores[:-3]):
+                break  # three in a row without a gain
+    mixture = _mixture(scaled, best[1], best[2], random_state)
+    if best[1] == "full":
+        roots = np.linalg.cholesky(mixture.covariances_)
+    else:
+        roots = np.stack([np.diag(np.sqrt(variance)) for variance in mixture.covariances_])
+    return mixture.weights_, mixture.means_ * scale + centre, roots * scale[None, :, None]
+
+
+def _mixture(values: np.ndarray, kind: str, n_components: int, random_state: int) -> Any:
+    """Fit a mixture with full or diagonal covariances."""
+    from sklearn.mixture import GaussianMixture
+
+    # A floor that fades with the cells: covariances of few cells are not to be trusted.
+    floor = max(1e-3, values.shape[1] / (10.0 * len(values))) if kind == "full" else 1e-2
+    return GaussianMixture(
+        n_components, covariance_type=kind, reg_covar=floor, random_state=random_state
+    ).fit(values)

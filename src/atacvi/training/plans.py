@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from scvi.train import TrainingPlan
 
+from atacvi.training.row_adamw import RowAdamW, clip_gradients_by_norm
+
 # Parameters without a sensible zero: decay would pull them to arbitrary values.
 _NO_DECAY = (
     "bias",
@@ -70,6 +72,9 @@ class MultiViewTrainingPlan(TrainingPlan):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and, if asked for, its scheduler."""
+        # Several processes exchange dense gradients only, and an accelerator fills them in no time.
+        alone = self._trainer is None or self._trainer.world_size == 1
+        self.module.row_gradients = self._fused and alone and self.device.type == "cpu"
         if not self._fused:
             return super().configure_optimizers()
         groups: dict[str, list[torch.nn.Parameter]] = {"decay": [], "plain": [], "prior": []}
@@ -88,13 +93,7 @@ class MultiViewTrainingPlan(TrainingPlan):
             {"params": groups["plain"], "weight_decay": 0.0},
             {"params": groups["prior"], "weight_decay": 0.0, "lr": prior_lr},
         ]
-        optimizer = torch.optim.AdamW(
-            options,
-            lr=self.lr,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        optimizer = RowAdamW(options, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay)
         if not self.reduce_lr_on_plateau:
             return {"optimizer": optimizer}
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -109,6 +108,21 @@ class MultiViewTrainingPlan(TrainingPlan):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "monitor": self.lr_scheduler_metric},
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients; by norm also those that are sparse, which Lightning cannot."""
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        if not (self._fused and by_norm and gradient_clip_val):
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+            return
+        clip_gradients_by_norm(self.module.parameters(), gradient_clip_val)
 
 
 def check_plan_kwargs(

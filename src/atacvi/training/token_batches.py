@@ -151,7 +151,7 @@ class TokenBatchSampler(Sampler[BatchPlan]):
     Raises
     ------
     ValueError
-        If there is no cell, or the budget is below 1.
+        If there is no cell, or the budget or `max_cells` is below 1.
 
     Examples
     --------
@@ -178,6 +178,9 @@ class TokenBatchSampler(Sampler[BatchPlan]):
     ) -> None:
         if token_budget < 1:
             msg = f"token_budget={token_budget}; a minibatch holds at least 1 token."
+            raise ValueError(msg)
+        if max_cells is not None and max_cells < 1:
+            msg = f"batch_size={max_cells}; a minibatch holds at least 1 cell."
             raise ValueError(msg)
         if len(cells) == 0:
             msg = "There are no cells to make minibatches of."

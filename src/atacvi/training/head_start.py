@@ -1,0 +1,84 @@
+"""Start of a classification head: the logistic regression on the embedding as it stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from atacvi.nn import ClassificationHead
+
+# Inverse strengths of the penalty that are tried, for inputs of unit variance.
+_PENALTIES = (0.01, 0.1, 1.0, 10.0)
+_MAX_ITERATIONS = 300
+
+
+@torch.no_grad()
+def start_classification_head(
+    head: ClassificationHead,
+    training: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray],
+) -> float | None:
+    """Set a linear head to the logistic regression of labels on embeddings.
+
+    A head that starts at random sends gradients of no meaning into the encoder and distorts what
+    it has learnt; from the regression on, training only has to improve (Kumar et al., Fine-tuning
+    can distort pretrained features and underperform out-of-distribution, ICLR 2022). Classes count
+    by the root of their size, so that small ones are not lost.
+
+    Parameters
+    ----------
+    head
+        Changed in place; left as it is if it has a hidden layer or there are fewer than two labels.
+    training
+        Centred embeddings, shape (cells, width), and codes, shape (cells,), -1 for none.
+    held_out
+        The same of held-out cells, on which the penalty is chosen; they may be none.
+
+    Returns
+    -------
+    The penalty's inverse strength, ``None`` if the head was left as it is.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+
+    values, codes = _labelled(*training)
+    classes, counts = np.unique(codes, return_counts=True)
+    if head.dense is not None or len(classes) < 2:
+        return None
+    # Of one scale for all directions: those of small variance are mostly noise.
+    scale = max(float(values.std()), 1e-12)
+    weights = (counts.mean() / counts)[np.searchsorted(classes, codes)] ** 0.5
+    test, test_codes = _labelled(*held_out)
+    seen = np.isin(test_codes, classes)
+    best: tuple[float, float, LogisticRegression] | None = None
+    for penalty in _PENALTIES if seen.any() else (1.0,):
+        fit = LogisticRegression(C=penalty, max_iter=_MAX_ITERATIONS)
+        fit.fit(values / scale, codes, sample_weight=weights)
+        loss = 0.0
+        if seen.any():
+            probability = fit.predict_proba(test[seen] / scale)
+            loss = float(log_loss(test_codes[seen], probability, labels=classes))
+        if best is None or loss < best[0]:
+            best = (loss, penalty, fit)
+    assert best is not None
+    _, penalty, fit = best
+    # Two classes have one row in scikit-learn: the second against the first.
+    two = len(classes) == 2
+    rows = np.vstack([-fit.coef_ / 2, fit.coef_ / 2]) if two else fit.coef_
+    offsets = np.concatenate([-fit.intercept_ / 2, fit.intercept_ / 2]) if two else fit.intercept_
+    # A class without training cells stays below those with some.
+    head.classifier.weight.zero_()
+    head.classifier.bias.fill_(float(offsets.min()) - 5.0)
+    index = torch.as_tensor(classes)
+    head.classifier.weight[index] = torch.as_tensor(rows / scale).to(head.classifier.weight)
+    head.classifier.bias[index] = torch.as_tensor(offsets).to(head.classifier.bias)
+    return penalty
+
+
+def _labelled(values: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cells that have a label."""
+    known = codes >= 0
+    return values[known].astype(np.float64), codes[known]
