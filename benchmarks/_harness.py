@@ -196,7 +196,7 @@ def command_line() -> str:
     """Give the command that was typed, to be printed under the table."""
     import shlex
 
-    return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,6 @@ three types and two batches, 20 genes, 100 peaks), and ``atacvi`` is imported. d
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import scvi
@@ -35,7 +34,6 @@ def _peaks() -> Any:
     return _simulate()["atac"].copy()
 
 
-@cache
 def _multiview() -> dict[str, Any]:
     mdata = _simulate()
     atacvi.MultiViewModel.setup_mudata(mdata, batch_key="batch")
@@ -44,7 +42,6 @@ def _multiview() -> dict[str, Any]:
     return {"model": model, "mdata": mdata}
 
 
-@cache
 def _atacdiff() -> dict[str, Any]:
     adata = _peaks()
     atacvi.ATACDiffModel.setup_anndata(adata, labels_key="cell_type", batch_key="batch")
@@ -54,7 +51,6 @@ def _atacdiff() -> dict[str, Any]:
     return {"model": model, "adata": adata}
 
 
-@cache
 def _atacformer() -> dict[str, Any]:
     adata = _peaks()
     atacvi.AtacformerModel.setup_anndata(adata, labels_key="cell_type", batch_key="batch")
@@ -63,7 +59,6 @@ def _atacformer() -> dict[str, Any]:
     return {"model": model, "adata": adata}
 
 
-@cache
 def _craft() -> dict[str, Any]:
     mdata = _simulate()
     atacvi.CRAFTModel.setup_mudata(mdata, labels_key="cell_type")
@@ -86,7 +81,10 @@ _FAMILIES = {
 
 
 def example_names(module: str) -> dict[str, Any]:
-    """Names that the examples of a file may use; nothing outside of ``atacvi.models``."""
+    """Names that the examples of a file may use; nothing outside of ``atacvi.models``.
+
+    Made anew for each file: an example may train the model or set its data up once more.
+    """
     room, _, file = module.removeprefix("atacvi.").partition(".")
     if room != "models":
         return {}

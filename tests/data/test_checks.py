@@ -114,3 +114,15 @@ def test_size_factors_must_be_positive():
     check_continuous(pd.Series([1, 2], dtype="Int64"), "x", positive=True)
     with pytest.raises(ValueError, match="above 0"):
         check_continuous(pd.Series([1, 0]), "x", positive=True)
+
+
+def test_categories_without_a_cell_are_told(caplog):
+    column = pd.Series(pd.Categorical(["a", "b", "c", "a"]))
+    check_categories(column, 'mdata.obs["batch"]')
+    assert not caplog.records
+    check_categories(column[[0, 1]], 'mdata.obs["batch"]')
+    (message,) = caplog.messages
+    assert "categories that no cell has (" in message and "c" in message.split("(")[1]
+    assert "remove_unused_categories()" in message
+    check_categories(column[[0, 1]].cat.remove_unused_categories(), 'mdata.obs["batch"]')
+    assert len(caplog.records) == 1

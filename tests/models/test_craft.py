@@ -356,9 +356,11 @@ def test_what_cannot_be_embedded(model, query, pairs):
         model.get_latent_representation(
             mudata.MuData({"rna": query["rna"].copy()}), modality="atac"
         )
-    CRAFTModel.setup_mudata(pairs)
+    with without_pull():
+        untrained = pairs.copy()  # a second setup of the same object is the trained model's, too
+    CRAFTModel.setup_mudata(untrained)
     with pytest.raises(RuntimeError, match="not trained"):
-        build(pairs).get_latent_representation()
+        build(untrained).get_latent_representation()
 
 
 def test_what_is_given_as_the_wrong_modality(model, query):
@@ -369,7 +371,7 @@ def test_what_is_given_as_the_wrong_modality(model, query):
     ):
         model.get_latent_representation(query["rna"], "atac")
     with pytest.raises(ValueError, match="hold .* genes|look like RNA"):
-        model.annotate(query["rna"])
+        model.annotate(query["rna"], labels_key="cell_type")
     for use in (model.impute_rna, model.get_latent_representation):
         with pytest.raises(ValueError, match="batch_size=0"):
             use(query, batch_size=0)

@@ -5,6 +5,7 @@ A message says what was found (up to five examples by name), what is allowed, an
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from mudata import MuData
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "check_categories",
@@ -274,7 +277,10 @@ def check_key(
 
 
 def check_categories(column: pd.Series, where: str) -> None:
-    """Refuse missing values in a column of batches or labels.
+    """Refuse missing values in a column of batches or labels; warn of categories without a cell.
+
+    scvi-tools registers every category of a column, those that no cell is left in as well, as after
+    a selection of cells of a MuData. A model then has a batch or a label that it never learns.
 
     Parameters
     ----------
@@ -304,6 +310,17 @@ def check_categories(column: pd.Series, where: str) -> None:
             f"them: {where} = {where}.astype(object).fillna('unknown')"
         )
         raise ValueError(msg)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        unused = column.cat.categories.difference(column.unique(), sort=False)
+        if len(unused):
+            logger.warning(
+                "%s names categories that no cell has (%s); they would be registered. Drop them: "
+                "%s = %s.cat.remove_unused_categories()",
+                where,
+                examples(unused[:N_EXAMPLES], len(unused)),
+                where,
+                where,
+            )
 
 
 def check_continuous(column: pd.Series, where: str, *, positive: bool = False) -> None:

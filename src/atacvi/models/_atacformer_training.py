@@ -151,6 +151,7 @@ class AtacformerTrainingMixin(AtacformerFitMixin):
 
         Examples
         --------
+        >>> atacvi.AtacformerModel.setup_anndata(adata, labels_key="cell_type")
         >>> model = atacvi.AtacformerModel(adata, n_embed=8, n_layers=1, n_heads=1, n_feedforward=8)
         >>> model.pretrain(max_epochs=1, enable_progress_bar=False)
         >>> model.is_trained
@@ -349,6 +350,7 @@ class AtacformerTrainingMixin(AtacformerFitMixin):
 
         Examples
         --------
+        >>> atacvi.AtacformerModel.setup_anndata(adata, labels_key="cell_type")
         >>> model = atacvi.AtacformerModel(adata, n_embed=8, n_layers=1, n_heads=1, n_feedforward=8)
         >>> model.pretrain(max_epochs=1, enable_progress_bar=False)
         >>> model.finetune("classification", max_epochs=1, enable_progress_bar=False)
@@ -476,6 +478,7 @@ class AtacformerTrainingMixin(AtacformerFitMixin):
 
         Examples
         --------
+        >>> atacvi.AtacformerModel.setup_anndata(adata, labels_key="cell_type")
         >>> model = atacvi.AtacformerModel(adata, n_embed=8, n_layers=1, n_heads=1, n_feedforward=8)
         >>> model.train(max_epochs=1, enable_progress_bar=False)
         >>> model.is_trained

@@ -119,6 +119,7 @@ class MultiViewTrainingMixin(StreamingMixin):
 
         Examples
         --------
+        >>> atacvi.MultiViewModel.setup_mudata(mdata, batch_key="batch")
         >>> model = atacvi.MultiViewModel(mdata, n_clusters=3, n_latent=4, n_hidden=8, n_embed=8)
         >>> model.train(max_epochs=3, mixture_start=1, enable_progress_bar=False)
         >>> len(model.history["elbo_validation"])

@@ -204,14 +204,10 @@ class ATACDiffModel(
 
         Examples
         --------
-        >>> cells = atacvi.datasets.simulate_multiome(n_cells=60, n_genes=20, n_peaks=100)[
-        ...     "atac"
-        ... ].copy()
-        >>> atacvi.ATACDiffModel.setup_anndata(cells, labels_key="cell_type", batch_key="batch")
-        >>> atacvi.ATACDiffModel(cells).summary_stats["n_labels"] == cells.obs[
-        ...     "cell_type"
-        ... ].nunique()
-        True
+        >>> atacvi.ATACDiffModel.setup_anndata(adata, labels_key="cell_type", batch_key="batch")
+        >>> model = atacvi.ATACDiffModel(adata, n_latent=4)
+        >>> int(model.summary_stats["n_batch"])
+        2
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         validate_anndata(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lightning.pytorch import LightningModule, Trainer
+
+logger = logging.getLogger(__name__)
 
 
 class SelectFromStart(SelectBest):
@@ -27,6 +30,12 @@ class SelectFromStart(SelectBest):
             self.best = float(next(iter(self.probe().values())))
             state = pl_module.module.state_dict()
             self.best_state = {k: v.detach().cpu().clone() for k, v in state.items()}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the best weights back, and tell if they are those of the start."""
+        if self.best_state is not None and self.best_epoch is None:
+            logger.info("No epoch was better than the start, which remains.")
+        super().on_fit_end(trainer, pl_module)
 
     def forget(self) -> None:
         """Drop the best, where a change of the objective makes scores incomparable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +42,7 @@ def start_classification_head(
     -------
     The penalty's inverse strength, ``None`` if the head was left as it is.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
@@ -56,7 +58,10 @@ def start_classification_head(
     best: tuple[float, float, LogisticRegression] | None = None
     for penalty in _PENALTIES if seen.any() else (1.0,):
         fit = LogisticRegression(C=penalty, max_iter=_MAX_ITERATIONS)
-        fit.fit(values / scale, codes, sample_weight=weights)
+        with warnings.catch_warnings():
+            # A start need not be the optimum: the training goes on from it.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fit.fit(values / scale, codes, sample_weight=weights)
         loss = 0.0
         if seen.any():
             probability = fit.predict_proba(test[seen] / scale)
