@@ -37,6 +37,12 @@ def read(path: str, min_cells: int = 5, min_fraction: float = 0.001) -> AnnData:
     return adata
 
 
+def drop_unseen(adata: Any, cells: np.ndarray) -> Any:
+    """Leave out peaks that none of the training cells shows: nobody can learn those."""
+    seen = np.asarray((adata.X[cells] > 0).sum(axis=0)).ravel() > 0
+    return adata[:, seen].copy()
+
+
 def split(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Cells for training, validation and test, 80/10/10 in each type; at least one for each test.
 

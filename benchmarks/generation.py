@@ -69,6 +69,7 @@ def generate(
     adata = generators.read(data)
     labels = adata.obs[label_key].astype(str).to_numpy()
     parts = generators.split(labels, seed)
+    adata = generators.drop_unseen(adata, parts["train"])
     train, types = adata[parts["train"]].copy(), labels[parts["test"]]
     peers.load_imports(generators.IMPORTS.get(family, ()))
     with harness.stopwatch() as watch:
@@ -93,6 +94,7 @@ class Cells:
         self.adata = generators.read(str(path))
         labels = self.adata.obs[label_key].astype(str).to_numpy()
         parts = generators.split(labels, seed)
+        self.adata = generators.drop_unseen(self.adata, parts["train"])
         self.counts = {part: self.adata.X[cells] for part, cells in parts.items()}
         self.labels = {part: labels[cells] for part, cells in parts.items()}
 

@@ -70,12 +70,10 @@ class MultiViewLossMixin:
         target: PairedBatch = inference_outputs["target"]
         posterior: Posterior = inference_outputs["posterior"]
         vector = generative_outputs["peak_vector"]
-        sample: PeakSample = inference_outputs["sample"]
+        sample = self.sample_peaks()
         reconstruction = {
             "reconstruction_rna": -self.rna_log_prob(target, generative_outputs["log_expression"]),
-            "reconstruction_atac": -self.atac_log_prob(
-                target, vector, sample, self._selected(inference_outputs)
-            ),
+            "reconstruction_atac": -self.atac_log_prob(target, vector, sample),
         }
         if self.training and self.held_out_fraction > 0:
             # Each count is held out in this fraction of the steps: the terms stand for all counts.
@@ -104,12 +102,16 @@ class MultiViewLossMixin:
             extra_metrics=extra,
         )
 
-    def learnt_rows(self, y: SparseTarget, sample: PeakSample) -> LearntRows | None:
-        """Return the rows of the table that the encoder learns in a step, ``None`` for all."""
-        if sample.peaks is None:
+    def learnt_rows(self, y: SparseTarget) -> LearntRows | None:
+        """Return the rows of the table that the encoder learns in a step, ``None`` for all.
+
+        They are drawn by themselves, not those that the step decodes: else each peak would be
+        learnt from just when it is to be explained, and cells be learnt by heart.
+        """
+        peaks, rows, weight = self.sample_peaks()
+        if peaks is None:
             return None
-        counts = y.select_features(sample.peaks)
-        return LearntRows(sample.peaks, sample.rows, counts, sample.weight)
+        return LearntRows(peaks, rows, y.select_features(peaks), weight)
 
     def sample_peaks(self) -> PeakSample:
         """Return the peaks that this step decodes: all, or a part of many while training."""
@@ -135,33 +137,22 @@ class MultiViewLossMixin:
         return value * batch.has_rna.squeeze(1)
 
     def atac_log_prob(
-        self,
-        batch: PairedBatch,
-        peak_vector: Tensor,
-        sample: PeakSample | None = None,
-        selected: SparseTarget | None = None,
+        self, batch: PairedBatch, peak_vector: Tensor, sample: PeakSample | None = None
     ) -> Tensor:
         """Return log p(y | z) of each cell, zero where the cell has no ATAC, (cells,).
 
-        While training on many peaks it is estimated, without bias, from a sample of peaks, of
-        which `selected` holds the counts where they are at hand.
+        While training on many peaks it is estimated, without bias, from a sample of peaks.
         """
         peaks, rows, weight = self.sample_peaks() if sample is None else sample
         log_rate = self.atac_head.log_rates_of(peak_vector, rows, peaks).float()
         value = peak_log_prob(
-            self._atac_target(batch.atac) if selected is None else selected,
+            self._atac_target(batch.atac),
             batch.atac_depth.log() + log_rate,
             "bernoulli" if self.atac_target == "binary" else "zip",
             self.gate_logits if peaks is None else self.gate_logits[peaks],
-            PeakDraw(peaks if selected is None else None, weight),
+            PeakDraw(peaks, weight),
         )
         return value * batch.has_atac.squeeze(1)
-
-    def _selected(self, inference_outputs: dict[str, Any]) -> SparseTarget | None:
-        """Return what the encoder learnt from, where the likelihood sees the same counts."""
-        learnt: LearntRows | None = inference_outputs["learnt"]
-        same = inference_outputs["target"] is inference_outputs["batch"]
-        return learnt.counts if same and learnt and self.atac_target == "counts" else None
 
     def _draw_peaks(self, device: torch.device) -> Tensor:
         return torch.randperm(self.n_peaks, device=device)[: self.peaks_per_step].sort().values

@@ -319,9 +319,8 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
         target
             Counts to be explained where they are not those that are encoded.
         """
-        sample = self.sample_peaks()
         has_rna, has_atac = self._visible(batch, modality)
-        learnt = self.learnt_rows(batch.atac, sample)
+        learnt = self.learnt_rows(batch.atac)
         posterior = self.fusion(*self.hidden_layers(batch, learnt), has_rna, has_atac)
         # Unchecked: a check reads the tensors, for which an accelerator would wait in each step.
         scale = posterior.variance.float().sqrt()
@@ -335,8 +334,6 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
             "log_responsibilities": self.log_responsibilities(posterior),
             "batch": batch,
             "target": batch if target is None else target,
-            "sample": sample,
-            "learnt": learnt,
         }
 
     def _visible(self, batch: PairedBatch, modality: Modality) -> tuple[Tensor, Tensor]:
