@@ -253,7 +253,7 @@ def poissonvi(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
         adata.X.data = np.ceil(values / 2)
     scvi.external.POISSONVI.setup_anndata(adata)
     model = scvi.external.POISSONVI(adata)
-    model.train(max_epochs=options.get("poissonvi_epochs", 40), accelerator=_accelerator(options))
+    model.train(max_epochs=options.get("peakvi_epochs", 40), accelerator=_accelerator(options))
     return model.get_latent_representation()
 
 

@@ -144,7 +144,7 @@ def report(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     summary_view = summary[[c for c in shown if c in summary]]
     notes = (
         f"Data: {arguments.data.name}; not scored: {', '.join(arguments.drop_label) or 'none'}; "
-        f"MULTIVI {arguments.multivi_epochs} and PEAKVI {arguments.peakvi_epochs} epochs, "
+        f"MULTIVI {arguments.multivi_epochs}, PEAKVI and POISSONVI {arguments.peakvi_epochs} epochs, "
         f"MOFA {arguments.mofa_iterations} iterations. Means over seeds. Seconds without reading "
         "and imports; peak memory of the method's whole process, data and libraries included."
     )

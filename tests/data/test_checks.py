@@ -122,7 +122,8 @@ def test_categories_without_a_cell_are_told(caplog):
     assert not caplog.records
     check_categories(column[[0, 1]], 'mdata.obs["batch"]')
     (message,) = caplog.messages
-    assert "categories that no cell has (" in message and "c" in message.split("(")[1]
+    assert "categories that no cell has (" in message
+    assert "c" in message.split("(")[1]
     assert "remove_unused_categories()" in message
     check_categories(column[[0, 1]].cat.remove_unused_categories(), 'mdata.obs["batch"]')
     assert len(caplog.records) == 1
