@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from atacvi._constants import OBSM_TOKENS
+from atacvi.training import logistic_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -285,9 +286,7 @@ def cut_into_chunks(
 
 
 def _as_classifier(fitted: Any, mean: np.ndarray, scale: np.ndarray) -> LinearClassifier:
-    weight, offset = fitted.coef_, fitted.intercept_
-    if len(fitted.classes_) == _FEWEST_CLASSES:  # sklearn keeps one row for two classes
-        weight, offset = np.vstack([-weight, weight]) / 2, np.concatenate([-offset, offset]) / 2
+    weight, offset = logistic_rows(fitted)
     return LinearClassifier(
         fitted.classes_.astype(object), mean.astype(np.float64), scale, weight, offset
     )

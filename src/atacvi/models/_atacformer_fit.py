@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from atacvi.models._seed import session_seed
 from atacvi.models._token_fit import TokenFitMixin
 from atacvi.training import (
     SelectBest,
+    TokenCorruption,
     checkpoint_path,
     read_checkpoint,
     set_pooling_weights,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     import scipy.sparse as sp
 
+Negatives = Literal["uniform", "unigram", "batch", "local"]
+
 _N_CENTRE = 10_000
 _N_PROBE = 2_000
 # Cells of the regression that the classification head starts from.
@@ -32,6 +35,7 @@ class AtacformerFitMixin(TokenFitMixin):
     """What comes before and after a training."""
 
     latent_centre_: np.ndarray | None
+    universe: Any
 
     def _prepare(
         self,
@@ -76,6 +80,13 @@ class AtacformerFitMixin(TokenFitMixin):
                 set_pooling_weights(self.module, training[:, self.module.active_ids.cpu().numpy()])
             self.started_ = True
         return tokens, split  # type: ignore[return-value]
+
+    def _corruption(
+        self, training: sp.csr_matrix, p: float, negatives: Negatives, **options: Any
+    ) -> TokenCorruption:
+        """Return what replaces tokens, by the frequencies of training cells."""
+        regions = self.universe.regions if negatives == "local" else None
+        return TokenCorruption(training, p, negatives, regions=regions, **options)
 
     def _set_centre(self, tokens: sp.csr_matrix, cells: np.ndarray) -> None:
         """Set the mean embedding of the training cells."""
@@ -129,11 +140,14 @@ def default_epochs(n_cells: int) -> int:
 
 
 def make_selection(
-    monitor: str,
-    probe: Callable[[], dict[str, float]] | None,
-    every: int,
-    patience: int,
+    max_epochs: int,
+    patience: int | None,
+    probe: Callable[[], dict[str, float]] | None = None,
+    probe_every: int = 1,
     *,
     watch: bool,
 ) -> SelectBest | None:
-    return SelectBest(monitor, probe, every=every, patience=patience) if watch else None
+    """Return what keeps the best epoch by the probe or the held-out score, ``None`` unwatched."""
+    patience = patience or max(5, max_epochs // 4)
+    select = SelectBest("score_validation", probe, every=probe_every, patience=patience)
+    return select if watch else None

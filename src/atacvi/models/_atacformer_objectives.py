@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from atacvi.modules import AtacformerObjectives
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TASKS = ("clustering", "classification", "batch", "multi")
+Task = Literal["clustering", "classification", "batch", "multi"]
+_TASKS = get_args(Task)
 _LOSSES = {
     "clustering": ("supcon", "triplet"),
     "classification": ("ce",),

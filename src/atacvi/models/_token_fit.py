@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from atacvi.training import (
     TokenDataModule,
     TokenDataset,
     TokenTrainingPlan,
+    plan_arguments,
+    refuse_unknown,
 )
 
 if TYPE_CHECKING:
@@ -137,6 +138,26 @@ def check_ranges(**values: tuple[Any, bool, str]) -> None:
             raise ValueError(msg)
 
 
+def check_run(
+    early_stopping_patience: int | None, n_workers: int, batch_size: int | None, token_budget: int
+) -> None:
+    """Refuse what no training on tokens can run with.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+    patience = early_stopping_patience
+    optional = "at least 1, or None"
+    check_ranges(
+        early_stopping_patience=(patience, patience is None or patience >= 1, optional),
+        n_workers=(n_workers, n_workers >= 0, "at least 0"),
+        batch_size=(batch_size, batch_size is None or batch_size >= 1, optional),
+        token_budget=(token_budget, token_budget >= 1, "at least 1"),
+    )
+
+
 def n_epochs(argument: str, value: int | None, default: int) -> int:
     """Return the number of epochs, the default for ``None``.
 
@@ -167,19 +188,8 @@ def make_plan(
         If `plan_kwargs` holds an argument that the plan does not know.
     """
     given = dict(plan_kwargs or {})
-    known = {
-        name
-        for cls in plan_class.__mro__
-        if issubclass(cls, TokenTrainingPlan) and "__init__" in vars(cls)
-        for name in inspect.signature(vars(cls)["__init__"]).parameters
-    } - {"self", "module", "kwargs"}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        msg = (
-            f"plan_kwargs holds {', '.join(map(repr, unknown))}, which {plan_class.__name__} does "
-            f"not know. It takes: {', '.join(sorted(known))}."
-        )
-        raise TypeError(msg)
+    known = plan_arguments(plan_class, TokenTrainingPlan)
+    refuse_unknown(given, known - {"self", "module", "kwargs"}, plan_class)
     return plan_class(module, **{**own, **given})
 
 

@@ -11,7 +11,12 @@ from torch.distributions import Normal, kl_divergence
 
 from atacvi.likelihoods import SparseTarget, negative_binomial_log_prob
 from atacvi.modules._minibatch import PairedBatch, row_sums
-from atacvi.modules._peak_likelihood import PeakDraw, loading_penalty, peak_log_prob
+from atacvi.modules._peak_likelihood import (
+    PeakDraw,
+    draw_peaks,
+    loading_penalty,
+    peak_log_prob,
+)
 from atacvi.nn import LearntRows, take_rows
 
 if TYPE_CHECKING:
@@ -115,11 +120,11 @@ class MultiViewLossMixin:
 
     def sample_peaks(self) -> PeakSample:
         """Return the peaks that this step decodes: all, or a part of many while training."""
-        if not (self.training and self.peaks_per_step < self.n_peaks):
+        if not self.training:
             return PeakSample(None, self.peak_table, 1.0)
-        peaks = self._draw_peaks(self.peak_table.device)
+        peaks, weight = draw_peaks(self.n_peaks, self.peaks_per_step, self.peak_table.device)
         rows = take_rows(self.peak_table, peaks, sparse=self.row_gradients)
-        return PeakSample(peaks, rows, self.n_peaks / len(peaks))
+        return PeakSample(peaks, rows, weight)
 
     def loading_penalty(self, peak_vector: Tensor, sample: PeakSample) -> Tensor:
         """Return the share of a cell in the negative log-prior of the loadings, (cells,)."""
@@ -153,9 +158,6 @@ class MultiViewLossMixin:
             PeakDraw(peaks, weight),
         )
         return value * batch.has_atac.squeeze(1)
-
-    def _draw_peaks(self, device: torch.device) -> Tensor:
-        return torch.randperm(self.n_peaks, device=device)[: self.peaks_per_step].sort().values
 
     def _atac_target(self, y: SparseTarget) -> SparseTarget:
         if self.atac_target == "binary":

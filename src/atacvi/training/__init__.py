@@ -35,10 +35,15 @@ from atacvi.training.denoiser_plan import (
     held_out_denoising_loss,
 )
 from atacvi.training.emphasis import emphasis_of
-from atacvi.training.head_start import start_classification_head
+from atacvi.training.head_start import logistic_rows, start_classification_head
 from atacvi.training.mixture import mixture_of
 from atacvi.training.nonfinite import StopOnNonFinite
-from atacvi.training.plans import MultiViewTrainingPlan, check_plan_kwargs
+from atacvi.training.plans import (
+    MultiViewTrainingPlan,
+    check_plan_kwargs,
+    plan_arguments,
+    refuse_unknown,
+)
 from atacvi.training.query import (
     BATCH_EMBEDDING,
     COVARIATE_MEAN,
@@ -123,6 +128,9 @@ __all__ = [
     "standardise_latents",
     "start_alignment",
     "start_atacformer",
+    "logistic_rows",
+    "plan_arguments",
+    "refuse_unknown",
     "start_classification_head",
     "start_from_data",
     "start_decoder",

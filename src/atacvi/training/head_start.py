@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
     from atacvi.nn import ClassificationHead
 
 # Inverse strengths of the penalty that are tried, for inputs of unit variance.
@@ -70,10 +72,7 @@ def start_classification_head(
             best = (loss, penalty, fit)
     assert best is not None
     _, penalty, fit = best
-    # Two classes have one row in scikit-learn: the second against the first.
-    two = len(classes) == 2
-    rows = np.vstack([-fit.coef_ / 2, fit.coef_ / 2]) if two else fit.coef_
-    offsets = np.concatenate([-fit.intercept_ / 2, fit.intercept_ / 2]) if two else fit.intercept_
+    rows, offsets = logistic_rows(fit)
     # A class without training cells stays below those with some.
     head.classifier.weight.zero_()
     head.classifier.bias.fill_(float(offsets.min()) - 5.0)
@@ -81,6 +80,17 @@ def start_classification_head(
     head.classifier.weight[index] = torch.as_tensor(rows / scale).to(head.classifier.weight)
     head.classifier.bias[index] = torch.as_tensor(offsets).to(head.classifier.bias)
     return penalty
+
+
+def logistic_rows(fit: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (classes, width) and offsets (classes,) whose softmax is the regression.
+
+    For two classes scikit-learn keeps one row, the second class against the first.
+    """
+    if len(fit.classes_) > 2:
+        return fit.coef_, fit.intercept_
+    rows = np.vstack([-fit.coef_, fit.coef_]) / 2
+    return rows, np.concatenate([-fit.intercept_, fit.intercept_]) / 2
 
 
 def _labelled(values: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -117,7 +117,7 @@ class MultiViewTrainingPlan(TrainingPlan):
     ) -> None:
         """Clip the gradients; by norm also those that are sparse, which Lightning cannot."""
         by_norm = gradient_clip_algorithm in (None, "norm")
-        if not (self._fused and by_norm and gradient_clip_val):
+        if not (self.module.row_gradients and by_norm and gradient_clip_val):
             super().configure_gradient_clipping(
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
@@ -137,12 +137,30 @@ def check_plan_kwargs(
     TypeError
         If an argument is unknown.
     """
-    known: set[str] = set(inspect.signature(loss).parameters)
-    for cls in plan_class.__mro__:
-        if "__init__" in vars(cls) and issubclass(cls, TrainingPlan):
-            known |= set(inspect.signature(vars(cls)["__init__"]).parameters)
+    known = set(inspect.signature(loss).parameters) | plan_arguments(plan_class, TrainingPlan)
     known -= {"self", "module", "kwargs", "loss_kwargs", "tensors"}
     known -= {"inference_outputs", "generative_outputs"}
+    refuse_unknown(plan_kwargs, known, plan_class)
+
+
+def plan_arguments(plan_class: type, base: type) -> set[str]:
+    """Return the names that the constructors of a plan take, down to that of `base`."""
+    return {
+        name
+        for cls in plan_class.__mro__
+        if issubclass(cls, base) and "__init__" in vars(cls)
+        for name in inspect.signature(vars(cls)["__init__"]).parameters
+    }
+
+
+def refuse_unknown(plan_kwargs: dict[str, Any], known: set[str], plan_class: type) -> None:
+    """Raise on arguments that a plan does not know.
+
+    Raises
+    ------
+    TypeError
+        If there is one.
+    """
     unknown = sorted(set(plan_kwargs) - known)
     if unknown:
         msg = (
