@@ -8,9 +8,15 @@ import scipy.sparse as sp
 import torch
 
 from atacvi.modules import MultiViewModule
+from atacvi.training import starts
 from atacvi.training.starts import spectral_peak_embeddings, start_atac, start_rna
 
 N_CELLS, N_GENES, N_PEAKS = 50, 8, 30
+
+
+@pytest.fixture(autouse=True)
+def several_blocks(monkeypatch):
+    monkeypatch.setattr(starts, "_CELLS_A_BLOCK", 16)
 
 
 @pytest.fixture
@@ -21,7 +27,7 @@ def module() -> MultiViewModule:
 def test_statistics_of_expression(module, rng):
     counts = rng.poisson(2.0, (N_CELLS, N_GENES)).astype(np.float32)
     counts[3] = 0  # not measured
-    start_rna(module, sp.csr_matrix(counts))
+    start_rna(module, sp.csr_matrix(counts).__getitem__, N_CELLS)
     measured = np.delete(counts, 3, axis=0).astype(np.float64)
     depth = measured.sum(1, keepdims=True)
     logged = np.log1p(measured * np.median(depth) / depth)
@@ -35,7 +41,7 @@ def test_statistics_of_expression(module, rng):
 
 def test_statistics_of_accessibility(module, rng):
     counts = sp.csr_matrix(rng.poisson(0.5, (N_CELLS, N_PEAKS)).astype(np.float32))
-    start_atac(module, counts, np.random.default_rng(0))
+    start_atac(module, counts.__getitem__, N_CELLS, np.random.default_rng(0))
     idf = module.atac_encoder.idf.numpy()
     n_open = np.asarray((counts > 0).sum(0)).ravel()
     assert (np.argsort(-n_open, kind="stable")[:1] == idf.argmin()).all() or idf.min() > 0
@@ -45,8 +51,8 @@ def test_statistics_of_accessibility(module, rng):
 
 def test_nothing_measured_changes_nothing(module):
     before = module.peak_table.clone()
-    start_rna(module, sp.csr_matrix((4, N_GENES)))
-    start_atac(module, sp.csr_matrix((4, N_PEAKS)), np.random.default_rng(0))
+    start_rna(module, sp.csr_matrix((4, N_GENES)).__getitem__, 4)
+    start_atac(module, sp.csr_matrix((4, N_PEAKS)).__getitem__, 4, np.random.default_rng(0))
     assert torch.equal(before, module.peak_table)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Presence", "check_counts", "check_empty", "count_presence", "to_csr_matrix"]
 
-_BLOCK_VALUES = 2**22
+_BLOCK_VALUES = 2**20
 _COUNTS_HINT = "use raw counts, e.g. layer='counts'"
 
 

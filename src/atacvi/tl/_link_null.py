@@ -28,10 +28,23 @@ _ELSEWHERE = 5_000_000
 
 
 class Scored(NamedTuple):
-    """Scores of the pairs, and their p values where a null was asked for."""
+    """Scores of the pairs, and how they compare with a null where one was asked for.
+
+    Parameters
+    ----------
+    score
+        Signed, shape (pairs,).
+    p_value
+        Two-sided, shape (pairs,); NaN without a null.
+    low, high
+        Interval that holds the z score: the shares of null scores below and up to the score, at
+        the quantiles of a standard normal, each of shape (pairs,); NaN without a null.
+    """
 
     score: NDArray[np.float64]
     p_value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 def score_pairs(
@@ -89,7 +102,7 @@ def score_pairs(
                 standard[here] = (score[here] - mean) / sd
                 where = np.concatenate([fit.places(other) for other in others])
                 null.add((values - mean) / sd, where)
-    return Scored(score, null.p_values(standard))
+    return Scored(score, *null.compare(standard))
 
 
 class _Fit:
@@ -190,26 +203,37 @@ class _NullPool:
         if self.keep < 1.0:
             kept = self.rng.random(len(scores)) < self.keep
             scores, pairs = scores[kept], pairs[kept]
-        self.values.append(np.abs(scores).astype(np.float32))
+        self.values.append(scores.astype(np.float32))
         self.strata.append(self.stratum[pairs].astype(np.int32))
 
-    def p_values(self, standard: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (1 + null scores at least as large) / (1 + null scores), two-sided."""
-        out = np.full(len(standard), np.nan)
+    def compare(
+        self, standard: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return p values, (1 + null scores at least as large) / (1 + null scores), and intervals.
+
+        The p values are two-sided. Of N null scores with r below a score and t equal to it, its z
+        score lies between the standard normal quantiles of r and r + t + 1 of N + 1.
+        """
+        p_value, low, high = np.full((3, len(standard)), np.nan)
         if not self.values:
-            return out
+            return p_value, low, high
+        from scipy.special import ndtri
+
         values, strata = np.concatenate(self.values), np.concatenate(self.strata)
         order = np.lexsort((values, strata))
         values, strata = values[order], strata[order]
         for s in np.unique(self.stratum):
-            low, high = np.searchsorted(strata, [s, s + 1])
+            first, last = np.searchsorted(strata, [s, s + 1])
             mine = np.flatnonzero((self.stratum == s) & ~np.isnan(standard))
-            if low == high or not mine.size:
+            if first == last or not mine.size:
                 continue
-            asked = np.abs(standard[mine]).astype(np.float32)
-            larger = high - low - np.searchsorted(values[low:high], asked, side="left")
-            out[mine] = (1.0 + larger) / (1.0 + high - low)
-        return out
+            n, null = last - first, values[first:last]
+            asked = standard[mine].astype(np.float32)
+            larger = n - np.searchsorted(np.sort(np.abs(null)), np.abs(asked), side="left")
+            p_value[mine] = (1.0 + larger) / (1.0 + n)
+            low[mine] = ndtri(np.searchsorted(null, asked, side="left") / (1.0 + n))
+            high[mine] = ndtri((1.0 + np.searchsorted(null, asked, side="right")) / (1.0 + n))
+        return p_value, low, high
 
 
 def _standardized(

@@ -12,6 +12,7 @@ from atacvi._constants import ATAC, RNA, UNS_KEY
 from atacvi.data import check_key, check_paired
 from atacvi.metrics import benjamini_hochberg
 from atacvi.regions import parse_regions
+from atacvi.tl._link_mixture import fit_links
 from atacvi.tl._link_null import score_pairs
 from atacvi.tl._link_scores import Design, Method
 from atacvi.tl._matching import strata
@@ -194,6 +195,7 @@ def link_peaks_to_genes(
             "distance": pairs.distance,
             "pvalue": found.p_value,
             "fdr": benjamini_hochberg(found.p_value),
+            "probability": fit_links(found.low, found.high, pairs.distance, rng).probability,
         }
     )
     links.index = links.index.astype(str)

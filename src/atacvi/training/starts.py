@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from lightning.pytorch.callbacks import Callback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    import scipy.sparse as sp
     from lightning.pytorch import LightningModule, Trainer
+
+    GetCounts = Callable[[np.ndarray], sp.csr_matrix]
 
 # Statistics of this many cells are as good as those of all, and bound time and memory.
 _MAX_CELLS = 20_000
 _MAX_CELLS_SPECTRAL = 4_000
+_CELLS_A_BLOCK = 1_024
 
 
 class StartFromData(Callback):
@@ -55,50 +58,69 @@ class StartFromData(Callback):
         module.n_train.fill_(float(len(cells)))
         if len(cells) > _MAX_CELLS:
             cells = rng.choice(cells, _MAX_CELLS, replace=False)
-        rna, atac = self.get_counts(np.sort(cells))
-        start_rna(module, rna)
-        start_atac(module, atac, rng)
+        cells = np.sort(cells)
+        start_rna(module, lambda part: self.get_counts(cells[part])[0], len(cells))
+        start_atac(module, lambda part: self.get_counts(cells[part])[1], len(cells), rng)
         self.done = True
 
 
 @torch.no_grad()
-def start_rna(module: Any, counts: sp.csr_matrix) -> None:
-    """Set input statistics and offsets of expression."""
-    depth = np.asarray(counts.sum(1)).ravel()
-    present = depth > 0
-    counts, depth = counts[present].astype(np.float64), depth[present]
-    if len(depth) == 0:
+def start_rna(module: Any, get_counts: GetCounts, n_cells: int) -> None:
+    """Set input statistics and offsets of expression, from `get_counts(rows)` of `n_cells` rows."""
+    depth, total, _ = _sums(get_counts, n_cells)
+    n_present = int((depth > 0).sum())
+    if n_present == 0:
         return
-    median = float(np.median(depth))
-    total = np.asarray(counts.sum(0)).ravel()
-    logged = counts.copy()
-    logged.data = np.log1p(counts.data * np.repeat(median / depth, np.diff(counts.indptr)))
-    mean = np.asarray(logged.mean(0)).ravel()
-    square = np.asarray(logged.multiply(logged).mean(0)).ravel()
-    deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
+    median = float(np.median(depth[depth > 0]))
+    first, second = np.zeros(len(total)), np.zeros(len(total))
+    for rows in _blocks(n_cells):
+        counts = get_counts(rows)
+        scale = median / np.maximum(depth[rows], 1.0)
+        logged = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
+        first += np.bincount(counts.indices, logged, len(total))
+        second += np.bincount(counts.indices, logged**2, len(total))
+    mean = first / n_present
+    deviation = np.sqrt(np.maximum(second / n_present - mean**2, 0.0))
     module.rna_encoder.set_statistics(median, torch.as_tensor(mean), torch.as_tensor(deviation))
     # Half a count for each gene keeps the offset of an unseen gene finite.
     module.rna_head.offset.copy_(torch.as_tensor(np.log((total + 0.5) / (total.sum() + 0.5))))
 
 
 @torch.no_grad()
-def start_atac(module: Any, counts: sp.csr_matrix, rng: np.random.Generator) -> None:
-    """Set input statistics, offsets and embeddings of peaks."""
-    depth = np.asarray(counts.sum(1)).ravel()
-    counts, depth = counts[depth > 0], depth[depth > 0]
-    n_cells = len(depth)
-    if n_cells == 0:
+def start_atac(module: Any, get_counts: GetCounts, n_cells: int, rng: np.random.Generator) -> None:
+    """Set input statistics, offsets and embeddings of peaks, as `start_rna` does."""
+    depth, total, n_open = _sums(get_counts, n_cells)
+    present = np.flatnonzero(depth > 0)
+    if len(present) == 0:
         return
-    module.atac_median_depth.fill_(float(np.median(depth)))
-    total = np.asarray(counts.sum(0)).ravel().astype(np.float64)
-    n_open = np.asarray((counts > 0).sum(0)).ravel()
-    idf = np.log1p(n_cells / (1.0 + n_open))
+    module.atac_median_depth.fill_(float(np.median(depth[present])))
+    idf = np.log1p(len(present) / (1.0 + n_open))
     module.atac_encoder.set_statistics(torch.as_tensor(idf))
     module.atac_head.offset.copy_(torch.as_tensor(np.log((total + 0.5) / (total.sum() + 0.5))))
-    if n_cells > _MAX_CELLS_SPECTRAL:
-        counts = counts[np.sort(rng.choice(n_cells, _MAX_CELLS_SPECTRAL, replace=False))]
-    table = spectral_peak_embeddings(counts, idf, module.peak_table.shape[1], rng)
+    if len(present) > _MAX_CELLS_SPECTRAL:
+        present = np.sort(rng.choice(present, _MAX_CELLS_SPECTRAL, replace=False))
+    table = spectral_peak_embeddings(get_counts(present), idf, module.peak_table.shape[1], rng)
     module.peak_table.copy_(torch.as_tensor(table))
+
+
+def _blocks(n_cells: int) -> Iterator[np.ndarray]:
+    """Yield rows in blocks: a copy of all counts would be the largest thing in memory."""
+    for low in range(0, n_cells, _CELLS_A_BLOCK):
+        yield np.arange(low, min(low + _CELLS_A_BLOCK, n_cells))
+
+
+def _sums(get_counts: GetCounts, n_cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the counts of each cell and of each feature, and in how many cells it has some."""
+    depth = np.zeros(n_cells)
+    total: np.ndarray | float = 0.0
+    n_open: np.ndarray | float = 0.0
+    for rows in _blocks(n_cells):
+        counts = get_counts(rows)
+        depth[rows] = np.asarray(counts.sum(1, dtype=np.float64)).ravel()
+        n_features = counts.shape[1]
+        total = total + np.bincount(counts.indices, counts.data, n_features)
+        n_open = n_open + np.bincount(counts.indices, counts.data > 0, n_features)
+    return depth, np.asarray(total), np.asarray(n_open)
 
 
 def spectral_peak_embeddings(
@@ -127,8 +149,8 @@ def spectral_peak_embeddings(
     from sklearn.preprocessing import normalize
     from sklearn.utils.extmath import randomized_svd
 
-    weighted = counts.astype(np.float32)
-    weighted.data = idf.astype(np.float32)[weighted.indices]
+    values = idf.astype(np.float32)[counts.indices]
+    weighted = sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
     weighted = normalize(weighted, copy=False)
     n_spectral = max(1, min(width // 2, *(n - 1 for n in weighted.shape)))
     seed = int(rng.integers(2**31 - 1))
