@@ -54,6 +54,13 @@ def test_one_gene_and_pale_links(table, genes):
     assert widths[0] < widths[1]
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts[-1] == "FDR > 0.05"
+    chance = table.assign(probability=[0.1, 0.9, 0.2, 0.9]).drop(columns="fdr")
+    ax = links(chance, "chr1:1-10000", genes, min_probability=0.8)
+    wide = [line.get_linewidth() > 1 for line in ax.lines if len(line.get_xdata()) == 40]
+    assert sum(wide) == 1
+    assert ax.get_legend().get_texts()[-1].get_text() == "probability < 0.8"
+    with pytest.raises(KeyError, match="lacks \\['probability'\\]"):
+        links(table, "chr1:1-10000", genes, min_probability=0.8)
     alike = links(table.drop(columns="fdr"), "chr1:1-10000", genes, max_fdr=None)
     assert len({line.get_linewidth() for line in alike.lines if len(line.get_xdata()) == 40}) == 1
 

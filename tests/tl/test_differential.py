@@ -9,11 +9,10 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chi2, false_discovery_control, mannwhitneyu
-from sklearn.linear_model import LogisticRegression
+from scipy.stats import false_discovery_control, mannwhitneyu
 
 from atacvi.tl import differential
-from atacvi.tl._rank_test import logistic, wilcoxon
+from atacvi.tl._rank_test import wilcoxon
 
 
 @given(
@@ -32,35 +31,6 @@ def test_wilcoxon_is_that_of_scipy(columns, n_first):
     np.testing.assert_allclose(found.auroc * n_first * (9 - n_first), u)
     p = np.nan_to_num([test.pvalue for test in expected], nan=1.0)
     np.testing.assert_allclose(found.p_value, p, atol=1e-12)
-
-
-def test_logistic_is_the_likelihood_ratio_of_scikit_learn(rng):
-    n = 200
-    depth = rng.normal(size=n)
-    first = rng.random(n) < 1 / (1 + np.exp(-depth))
-    values = rng.poisson(1.0, (n, 4)).astype(float)
-    values[:, 0] += first
-    values[:, 3] = 2.0  # constant
-    found = logistic(values, first, depth)
-
-    def log_likelihood(x):
-        p = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(x, first).predict_proba(x)
-        return np.log(p[np.arange(n), first.astype(int)]).sum()
-
-    null = log_likelihood(depth[:, None])
-    for j in range(3):
-        ratio = 2 * (log_likelihood(np.c_[depth, values[:, j]]) - null)
-        assert found.statistic[j] ** 2 == pytest.approx(ratio, abs=1e-3)
-        assert found.p_value[j] == pytest.approx(chi2.sf(ratio, 1), abs=1e-3)
-    assert found.p_value[3] == pytest.approx(1.0)
-    assert found.statistic[0] > 0
-
-
-def test_logistic_survives_a_feature_that_separates(rng):
-    first = np.arange(100) < 50
-    found = logistic(first[:, None].astype(float), first, rng.normal(size=100))
-    assert np.isfinite(found.statistic).all()
-    assert found.p_value[0] < 1e-20
 
 
 def test_table_of_expression_is_that_of_log_normalised_counts(mdata):

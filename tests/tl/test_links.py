@@ -48,6 +48,7 @@ def test_correlations_are_those_of_brute_force(mdata, kind):
         assert row.distance == distance
         assert row.score == pytest.approx(r, abs=1e-4)
     assert table["pvalue"].isna().all()
+    assert table["probability"].isna().all()
 
 
 @pytest.mark.parametrize("method", ["correlation", "lasso", "pls"])
@@ -63,6 +64,19 @@ def test_true_profiles_tell_true_links(mdata, method):
     auroc = roc_auc_score(is_true(mdata, truth), truth["score"])
     assert auroc > 0.73
     assert auroc > roc_auc_score(is_true(mdata, raw), raw["score"]) + 0.05
+
+
+def test_probability_ranks_true_links_above_the_score(mdata):
+    values = {
+        "expression": np.log(datasets.true_expression(mdata)),
+        "accessibility": np.log(datasets.true_accessibility(mdata)),
+    }
+    table = link_peaks_to_genes(mdata, **values)
+    true = is_true(mdata, table)
+    by_score = roc_auc_score(true, table["score"])
+    assert roc_auc_score(true, table["probability"]) > by_score + 0.03
+    assert true[table["probability"] >= 0.8].mean() > true.mean() + 0.1
+    assert true[table["probability"] < 0.5].mean() < 0.5 < true.mean()
 
 
 def test_pls_is_that_of_scikit_learn(rng):
@@ -115,6 +129,7 @@ def test_p_values_are_uniform_without_links(mdata, rng):
     table = link_peaks_to_genes(mdata, **values)
     assert kstest(table["pvalue"], "uniform").statistic < 0.06
     assert (table["fdr"] <= 0.05).sum() <= 2
+    assert (table["probability"] > 0.8).mean() < 0.02
 
 
 def test_planted_links_are_found_at_the_false_discovery_rate(mdata, rng):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from atacvi.pl.attention import attention
+from atacvi.pl.benchmark import benchmark
 from atacvi.pl.crossmodal import joint_space, retrieval_recall
 from atacvi.pl.embedding import latent_umap
 from atacvi.pl.generation import generation
@@ -14,6 +16,8 @@ from atacvi.pl.training import training_curves
 from atacvi.pl.volcano import volcano
 
 __all__ = [
+    "attention",
+    "benchmark",
     "cluster_confusion",
     "generation",
     "heatmap",

@@ -34,6 +34,7 @@ def links(
     *,
     gene: str | None = None,
     max_fdr: float | None = 0.05,
+    min_probability: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw links over a locus as arcs from each peak to the TSS, as high as their score.
@@ -51,6 +52,8 @@ def links(
         Draw the links of this gene alone.
     max_fdr
         Links up to this false discovery rate stand out, others are pale; ``None`` draws all alike.
+    min_probability
+        Let links of at least this probability stand out instead.
     ax
         Axes to draw into.
 
@@ -89,9 +92,14 @@ def links(
     from atacvi.regions import parse_regions
 
     locus, annotation = read_locus(region), read_genes(genes)
-    missing = {"gene", "peak", "score", "distance"} - set(table.columns)
-    if missing or (max_fdr is not None and "fdr" not in table.columns):
-        msg = f"the table of links lacks {sorted(missing | ({'fdr'} - set(table.columns)))}"
+    needed = {"gene", "peak", "score", "distance"}
+    if min_probability is not None:
+        needed.add("probability")
+    elif max_fdr is not None:
+        needed.add("fdr")
+    missing = needed - set(table.columns)
+    if missing:
+        msg = f"the table of links lacks {sorted(missing)}"
         raise KeyError(msg)
     if gene is not None:
         table = table[table["gene"] == gene]
@@ -103,9 +111,12 @@ def links(
     shown = table[table["peak"].isin(peaks.index)]
     centre = ((peaks["start"] + peaks["end"]) / 2).loc[shown["peak"]].to_numpy()
     tss = centre - shown["distance"].to_numpy()
-    called = np.ones(len(shown), dtype=bool)
-    if max_fdr is not None:
-        called = (shown["fdr"] <= max_fdr).to_numpy()
+    called, pale = np.ones(len(shown), dtype=bool), ""
+    if min_probability is not None:
+        called = (shown["probability"] >= min_probability).to_numpy()
+        pale = f"probability < {min_probability:g}"
+    elif max_fdr is not None:
+        called, pale = (shown["fdr"] <= max_fdr).to_numpy(), f"FDR > {max_fdr:g}"
     ax = new_axes(ax, (7.0, 2.7 + 0.28 * n_gene_rows(annotation, locus)))
     score = shown["score"].to_numpy(dtype=float)
     top = (
@@ -135,9 +146,9 @@ def links(
     ax.set_ylabel("score", y=0.7)
     handles = [Line2D([], [], color=c, lw=1.6) for c in (_POSITIVE, _NEGATIVE)]
     names = ["positive", "negative"]
-    if max_fdr is not None:
+    if pale:
         handles.append(Line2D([], [], color=TEXT, lw=0.6, alpha=0.4))
-        names.append(f"FDR > {max_fdr:g}")
+        names.append(pale)
     ax.legend(
         handles,
         names,

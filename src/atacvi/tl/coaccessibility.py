@@ -53,7 +53,8 @@ def co_accessibility(
         ``"correlation"``: Pearson correlation, shrunk towards zero. ``"partial"``: partial
         correlation given the other peaks of a window, from the inverse of the shrunk matrix,
         averaged over the two windows (half overlapping) that hold a pair. ``"circe"``: the
-        graphical lasso with a distance penalty of Cicero, by the package circe-py.
+        graphical lasso with a distance penalty of Cicero, by the package circe-py, which starts
+        processes of its own: in a script, call it below ``if __name__ == "__main__":``.
     window
         Largest distance between the centres of two peaks, in base pairs.
     values

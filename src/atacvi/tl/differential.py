@@ -12,12 +12,11 @@ from atacvi._constants import ATAC, RNA
 from atacvi.data import check_key
 from atacvi.data._messages import examples, suggestion
 from atacvi.metrics import benjamini_hochberg
-from atacvi.tl._rank_test import TestResult, logistic, wilcoxon
+from atacvi.tl._logistic_test import logistic
+from atacvi.tl._rank_test import wilcoxon
 from atacvi.tl._values import Values, get_modality, normalized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
@@ -172,7 +171,7 @@ def _compare(
         part = sp.csc_matrix(matrix[:, start : start + step])
         part.sum_duplicates()
         part.eliminate_zeros()
-        test = _run(wilcoxon if method == "wilcoxon" else logistic, part, first, log_depth)
+        test = wilcoxon(part, first) if method == "wilcoxon" else logistic(part, first, log_depth)
         linear = part.astype(np.float64)
         if logged:
             linear.data = np.expm1(linear.data)
@@ -193,17 +192,6 @@ def _compare(
             )
         )
     return pd.concat(blocks, ignore_index=True)
-
-
-def _run(
-    test: Callable[..., TestResult],
-    part: sp.csc_matrix,
-    first: NDArray[np.bool_],
-    log_depth: NDArray[np.float64],
-) -> TestResult:
-    if test is wilcoxon:
-        return wilcoxon(part, first)
-    return logistic(part.toarray().astype(np.float64), first, log_depth)
 
 
 def _fold_change(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -62,6 +62,11 @@ def link_peaks_to_genes(
     to some TSS and as rich in GC, which share the differences between cell types but cannot
     regulate the gene.
 
+    A link is likelier the nearer the peak lies to the TSS. How much so is learnt from the data: with
+    the null at hand, the z scores of all pairs are a mixture of pairs without a link, activators and
+    repressors, whose shares depend on distance. The posterior of a link, ``probability``, weighs
+    score and distance; ``score``, ``pvalue`` and ``fdr`` do not favour near peaks.
+
     Parameters
     ----------
     mdata
@@ -111,8 +116,9 @@ def link_peaks_to_genes(
     Returns
     -------
     One row a pair, by gene and position: ``gene``, ``peak``, ``score`` (signed), ``distance``
-    (centre of the peak minus TSS), ``pvalue`` (two-sided) and ``fdr`` (Benjamini-Hochberg over
-    all pairs); NaN where expression does not vary. Written to ``mdata.uns[key_added]`` too, its
+    (centre of the peak minus TSS), ``pvalue`` (two-sided), ``fdr`` (Benjamini-Hochberg over
+    all pairs) and ``probability`` (posterior of a link, of either sign; NaN without a
+    null); NaN where expression does not vary. Written to ``mdata.uns[key_added]`` too, its
     parameters to ``mdata.uns["atacvi"]``.
 
     Raises
@@ -126,7 +132,8 @@ def link_peaks_to_genes(
     References
     ----------
     Null of peaks matched by accessibility and GC: Ma et al., Cell 183, 1103 (2020). Lasso and PLS on
-    imputed profiles: Li et al., Genome Biology 23, 20 (2022).
+    imputed profiles: Li et al., Genome Biology 23, 20 (2022). Two groups whose shares depend on a
+    covariate: Scott et al., JASA 110, 459 (2015); Zhang and Chen, JASA 117, 411 (2022).
 
     Examples
     --------
@@ -135,7 +142,8 @@ def link_peaks_to_genes(
     >>> mdata = atacvi.datasets.simulate_multiome(100, 80, 400, 3, random_state=0)
     >>> links = link_peaks_to_genes(mdata, n_permutations=20)
     >>> list(links.columns)
-    ['gene', 'peak', 'score', 'distance', 'pvalue', 'fdr']
+    ['gene', 'peak', 'score', 'distance', 'pvalue', 'fdr', 'probability']
+    >>> likely = links[(links["probability"] > 0.8) & (links["score"] > 0)]
     """
     if method not in _METHODS:
         msg = f"method={method!r}; use one of {', '.join(map(repr, _METHODS))}"
