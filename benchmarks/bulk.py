@@ -22,7 +22,7 @@ import scipy.sparse as sp
 
 TARGETS = ("cell_type", "assay")
 FEWEST_FILES = 3
-N_PARTS, PART_TOKENS = 40, 1024
+N_PARTS, PART_TOKENS = 20, 1024
 _SAME = {"gm12878": "GM12878"}
 
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True, help="table: file, cell_type, assay")
     parser.add_argument("--genome", default="hg19")
     parser.add_argument("--min-sets", type=int, default=2, help="files that share a region")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1, help="0 keeps the spectral start")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     harness.add_common_arguments(parser)
     arguments = parser.parse_args()

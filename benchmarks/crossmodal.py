@@ -6,7 +6,8 @@
 10 % of the cells are held out. No method sees the target modality of a held-out cell: MULTIVI
 gets it as zeros, which it reads as missing; for MultiView its rows are exchanged among the
 held-out cells, so that a leak would lower the score. Truth: log(1 + 1e4 share) of the RNA, open
-or closed of the ATAC. Per-feature scores take features seen in at least five held-out cells.
+or closed of the ATAC. Per-feature scores take features seen in at least five held-out cells. For RNA
+from ATAC with CRAFT, linear peers and gene activity beside both, in folds, see ``craft.py``.
 """
 
 from __future__ import annotations

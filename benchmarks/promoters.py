@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=["GM12878"], help="cell types to take")
     parser.add_argument("--hide", nargs="+", default=["chr1"], help="chromosomes to hide")
     parser.add_argument("--top", type=float, default=0.02, help="share of the candidates chosen")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1, help="0 keeps the spectral start")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     harness.add_common_arguments(parser)
     arguments = parser.parse_args()

@@ -75,3 +75,37 @@ def test_hidden_modality_tells_nothing(load):
     assert not np.array_equal(exchanged["rna"].X.toarray(), counts.toarray())
     np.testing.assert_array_equal(np.sort(exchanged["rna"].X.toarray(), axis=0), counts.toarray())
     np.testing.assert_array_equal(exchanged["atac"].X.toarray(), counts.toarray())
+
+
+def test_best_pairs_are_related_to_their_distance(load):
+    import pandas as pd
+
+    n = 200
+    distance = np.where(np.arange(n) < 50, 1_000, 150_000)
+    score = np.ones(n)
+    score[40:] = -1.0
+    pvalue = np.r_[np.linspace(0.001, 0.01, 40), np.full(160, 0.5)]
+    links = pd.DataFrame(
+        {"distance": distance, "score": score, "pvalue": pvalue}
+        | {"fdr": 10 * pvalue, "probability": np.where(distance == 1_000, 0.9, 0.1)}
+    )
+    found = load("links_near_tss").compare(links, 40, 5_000)
+    assert (found["near"], found["near_all"], found["enrichment"]) == (1.0, 0.25, 4.0)
+    assert found["p_value"] < 1e-20
+    assert found["negative"] == pytest.approx(10 / 40 / 0.25)
+    assert (found["mean_near"], found["mean_far"], found["likely"]) == (0.9, pytest.approx(0.1), 50)
+
+
+def test_tests_rank_by_p_value_and_models_by_effect(load):
+    import pandas as pd
+
+    names = [f"peak{i}" for i in range(6)]
+    test = pd.DataFrame({"pvalue": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}, index=names)
+    model = pd.DataFrame(
+        {"effect_size": [0.0, -3.0, 2.0, 0, 0, 0], "emp_effect": [5, 4, 0, 0, 0, 0.0]}, index=names
+    )
+    truth = pd.Series([0, 1, 2, 0, 0, 0.0], index=names)
+    shares = load("differential").overlap({"wilcoxon": test, "peakvi": model}, truth, 2)
+    assert shares.loc["wilcoxon", "peakvi"] == 0.5
+    assert shares.loc["wilcoxon", "counts"] == 1.0
+    assert shares.loc["peakvi", "truth"] == 1.0

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from atacvi.data import tokenize_anndata
 from atacvi.metrics import knn_accuracy
 from atacvi.models import AtacformerModel
+from atacvi.models._atacformer_fit import default_token_budget
 from atacvi.regions import Universe
 
 from .planted_tokens import N_REGIONS, QUIET, TINY, build, planted_cells
@@ -216,6 +217,33 @@ def test_a_probe_chooses_the_epoch(cells, model):
         learner.pretrain(1, probe_key="typ", **QUIET)
 
 
+@pytest.mark.parametrize(("scores", "stays"), [((0.5, 0.4, 0.3), True), ((0.5, 0.4, 0.6), False)])
+def test_the_start_stays_where_no_epoch_is_better(cells, model, monkeypatch, scores, stays):
+    learner = build(cells)
+    learner.pretrain(0)
+    start = weights(learner)
+    left = list(scores)
+    monkeypatch.setattr(
+        learner, "_neighbour_probe", lambda *_: lambda: {"neighbour_gain": left.pop(0)}
+    )
+    learner.pretrain(2, **QUIET)
+    assert not left  # the start, and two epochs
+    same = [k for k, v in weights(learner).items() if torch.equal(v, start[k])]
+    assert (len(same) == len(start)) == stays
+
+
+def test_what_neighbours_tell_is_in_the_history(cells, model):
+    assert (model.history["probe_neighbour_gain"].to_numpy(dtype=float) > 0.2).any()
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "length", "budget"),
+    [(100_000, 1_000, 32_768), (3_000, 144, 13_500), (300, 100, 6_400), (10, 5, 320)],
+)
+def test_small_data_have_small_minibatches(n_cells, length, budget):
+    assert default_token_budget(np.full(n_cells, length)) == budget
+
+
 def test_same_seed_same_weights(cells, model):
     again = build(cells)
     again.pretrain(**EPOCHS, **QUIET)
@@ -287,7 +315,7 @@ def test_training_goes_on_where_it_ended(cells, model):
     learner = build(cells)
     learner.train(1, **QUIET)
     before = weights(learner)
-    learner.pretrain(1, replaced_weight=0.0, **QUIET)
+    learner.pretrain(1, replaced_weight=0.0, early_stopping=False, **QUIET)
     assert len(learner.history["train_loss"]) == 2
     assert learner.history["train_loss"].index.tolist() == [0, 1]
     table = "embeddings.token_embeddings.weight"

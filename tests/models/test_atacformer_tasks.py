@@ -83,12 +83,24 @@ def test_batch_adversary_needs_batches_and_trains_to_the_end(cells):
     assert np.isfinite(learner.get_latent_representation()).all()
 
 
+def test_a_head_on_the_encoder_as_it_is(cells, query):
+    learner = build(cells)
+    learner.pretrain(0)
+    before = {k: v.clone() for k, v in learner.module.encoder.state_dict().items()}
+    learner.finetune("classification", 0, **QUIET)
+    after = learner.module.encoder.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    found = learner.annotate(query, method="head")["label"].astype(str).to_numpy()
+    assert (found == query.obs["module"].astype(str).to_numpy()).mean() > 0.9
+
+
 @pytest.mark.parametrize(("n", "trained"), [(0, 0), (1, 1)])
 def test_only_the_last_layers_are_trained(cells, n, trained):
     learner = build(cells, n_layers=2)
     learner.pretrain(1, **QUIET)
     before = {k: v.clone() for k, v in learner.module.state_dict().items()}
-    learner.finetune("clustering", 2, unfreeze_last_n=n, token_budget=400, **QUIET)
+    options = {"token_budget": 400, "early_stopping": False}
+    learner.finetune("clustering", 2, unfreeze_last_n=n, **options, **QUIET)
     after = learner.module.state_dict()
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     layers = {k.split(".")[2] for k in changed if "linear" in k or "self_attn" in k}

@@ -75,7 +75,7 @@ def test_training_lowers_the_held_out_contrast_of_a_random_start(pairs):
     model = build(pairs)
     model.train(6, start="random", stages=["alignment"], batch_size=64, lr=5e-3, **QUIET)
     assert model.history["probe_contrast"].max().item() > model.start_scores_["contrast"] + 0.05
-    assert float(model.module.logit_scale) <= 4.6052 + 1e-6
+    assert float(model.module.logit_scale.detach()) <= 4.6052 + 1e-6
 
 
 def test_history_is_one(model):
@@ -124,7 +124,8 @@ def test_the_same_seed_gives_the_same_model(pairs, model):
     CRAFTModel.setup_mudata(pairs, batch_key="batch", labels_key="cell_type")
     assert_same_weights(train(build(pairs)), model)
     other = train(build(pairs, seed=1))
-    assert not torch.equal(other.module.atac_projection.weight, model.module.atac_projection.weight)
+    one, two = (x.module.component_projection.weight for x in (other, model))
+    assert not torch.equal(one, two)
 
 
 @pytest.mark.parametrize("with_data", [True, False])
@@ -243,7 +244,7 @@ def test_false_negatives_are_left_out(pairs, false_negatives):
     CRAFTModel.setup_mudata(pairs, batch_key="batch", labels_key="cell_type")
     model = build(pairs)
     tokens, rna = model._tokens(None), model._rna_input(None)[0]
-    model._start(tokens, rna, np.arange(200), "canonical")
+    model._start(tokens, rna, (np.arange(200), np.arange(200, 240)), "canonical", None)
     columns = model._pair_columns(tokens, rna, false_negatives, "batch")
     assert set(columns) == {"batch", "group"}
     if false_negatives == "labels":
@@ -261,8 +262,9 @@ def test_frozen_encoders_stay(pairs):
     before = weights(model)
     train(model, early_stopping=False, freeze_encoders=True, stages=["alignment"])
     changed = {n for n, v in weights(model).items() if not torch.equal(v, before[n])}
-    assert {"gene_projection.weight", "atac_projection.weight"} <= changed
-    assert not [n for n in changed if n.startswith(("gene_encoder.", "atac_encoder."))]
+    assert {"gene_projection.weight", "component_projection.weight"} <= changed
+    fixed = ("gene_encoder.", "atac_encoder.", "atac_projection.", "component_encoder.")
+    assert not [n for n in changed if n.startswith(fixed)]
     assert all(p.requires_grad for p in model.module.gene_encoder.parameters())
 
 
@@ -439,3 +441,60 @@ def test_genes_in_another_order_or_in_part(model, query):
     )
     part = model.get_latent_representation(query["rna"][:, :50].copy(), modality="rna")
     assert (part * expected).sum(axis=1).mean() > 0.8
+
+
+# ---- linear components and the transformer --------------------------------------------------
+
+
+def test_the_transformer_takes_no_part_unless_asked_for(pairs, model, query):
+    assert not model.module.uses_transformer
+    fresh = build(pairs).module.atac_encoder.state_dict()
+    found = model.module.atac_encoder.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in fresh.items())
+    full = model.get_latent_representation(query, modality="atac")
+    short = model.get_latent_representation(query, modality="atac", max_tokens=3)
+    np.testing.assert_array_equal(full, short)  # linear components see all regions
+
+
+@pytest.mark.parametrize("n_components", [0, 24])
+def test_the_transformer_can_take_part(pairs, query, n_components):
+    CRAFTModel.setup_mudata(pairs, batch_key="batch", labels_key="cell_type")
+    given = {"use_transformer": True} if n_components else {}
+    model = train(build(pairs, n_components=n_components), max_epochs=1, max_tokens=30, **given)
+    assert model.module.uses_transformer
+    assert len(model.module.component_centre) == n_components
+    full = model.get_latent_representation(query, modality="atac")
+    short = model.get_latent_representation(query, modality="atac", max_tokens=3)
+    assert not np.allclose(full, short)
+    rna = model.get_latent_representation(query, modality="rna")
+    assert metrics.foscttm(rna, full) < 0.3
+
+
+def test_something_must_see_accessibility(pairs):
+    CRAFTModel.setup_mudata(pairs)
+    with pytest.raises(ValueError, match="use_transformer=False leaves nothing"):
+        train(build(pairs, n_components=0), use_transformer=False)
+
+
+def test_the_epochs_of_the_decoder_are_bounded_by_those_given(pairs):
+    CRAFTModel.setup_mudata(pairs)
+    model = train(build(pairs), max_epochs=1, imputation_epochs=None, early_stopping=False)
+    assert len(model.history["imputation_nll_train"].dropna()) == 1
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_weights(pairs):
+    from lightning.pytorch.callbacks import Callback
+
+    class Break(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.current_epoch == 1:
+                with torch.no_grad():
+                    pl_module.module.gene_projection.weight.fill_(float("nan"))
+
+    CRAFTModel.setup_mudata(pairs)
+    good = train(build(pairs), max_epochs=1, stages=["alignment"], early_stopping=False)
+    broken = build(pairs)
+    with pytest.raises(FloatingPointError, match="end of epoch 0"):
+        train(broken, max_epochs=3, stages=["alignment"], callbacks=[Break()])
+    assert set(weights(good)) == set(weights(broken))
+    assert all(value.isfinite().all() for value in weights(broken).values())

@@ -9,12 +9,12 @@ import scipy.sparse as sp
 
 from atacvi import metrics
 from atacvi.models import CRAFTModel
-from atacvi.models._craft_imputation import cell_shares, fit_ridge, log_profiles
+from atacvi.models._craft_profiles import cell_shares, fit_ridge, log_profiles
 from atacvi.models._craft_retrieval import nearest, vote
 
 from .craft_pairs import N_CELLS, N_GENES, build, simulate, train
 
-METHODS = ["decoder", "retrieval", "ridge"]
+METHODS = ["decoder", "retrieval", "ridge", "blend"]
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +221,16 @@ def test_vote_and_nearest_by_hand():
     assert cosine[:, 0].tolist() == [1, 1, 1]
     probability = vote(np.array([[1.0, 1.0, 0.5]]), np.array([[0, 1, 1]]), 2)
     np.testing.assert_allclose(probability, [[1 / (2 + np.exp(-1)), 1 - 1 / (2 + np.exp(-1))]])
+
+
+def test_the_best_method_is_that_of_held_out_cells(everything):
+    pairs, query = everything[:N_CELLS].copy(), everything[N_CELLS:].copy()
+    CRAFTModel.setup_mudata(pairs)
+    model = train(build(pairs), max_epochs=0, imputation_epochs=2, train_size=0.75)
+    assert set(model.imputation_scores_) == set(METHODS)
+    chosen = max(model.imputation_scores_, key=model.imputation_scores_.get)
+    np.testing.assert_array_equal(model.impute_rna(query), model.impute_rna(query, method=chosen))
+    model.imputation_scores_ = {"decoder": 0.2, "retrieval": 0.1, "ridge": 0.0}
+    np.testing.assert_array_equal(
+        model.impute_rna(query), model.impute_rna(query, method="decoder")
+    )

@@ -43,6 +43,25 @@ def test_a_second_setup_sees_changed_peaks_and_arguments():
     assert tokens_of(part).shape == (40, len(WIDE))
 
 
+def test_a_registration_that_fails_leaves_the_data_as_they_were(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("registration")
+
+    new, known = planted_cells(40), planted_cells(40)
+    AtacformerModel.setup_anndata(known)
+    before = known.obsm["X_tokens"].copy()
+    known.X[:, :10] = 0
+    monkeypatch.setattr("scvi.data.AnnDataManager.register_fields", fail)
+    for cells in (new, known):
+        columns, slots = set(cells.obs), set(cells.uns)
+        with pytest.raises(RuntimeError, match="registration"):
+            AtacformerModel.setup_anndata(cells)
+        assert set(cells.obs) == columns
+        assert set(cells.uns) == slots
+    assert "X_tokens" not in new.obsm
+    assert (known.obsm["X_tokens"] != before).nnz == 0
+
+
 def test_tokens_that_came_with_the_data_stay():
     cells = tokenize_anndata(planted_cells(40), WIDE)
     before = cells.obsm["X_tokens"].toarray()

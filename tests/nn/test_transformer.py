@@ -209,3 +209,27 @@ def test_padding_is_left_out():
     packed = PackedTokens.from_padded(padded, pad_id=0)
     assert packed.ids.tolist() == [5, 6, 7]
     assert packed.offsets.tolist() == [0, 2, 2, 3]
+
+
+def test_branches_that_end_in_zero_are_not_computed_but_can_be_learnt(monkeypatch):
+    encoder = PackedTransformer(16, 2, 2, 32).eval()
+    for layer in encoder.layers:
+        for last in (layer.self_attn.out_proj, layer.linear2):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+    x, offsets = torch.randn(9, 16), offsets_of([4, 5])
+    wanted = encoder(x, offsets)
+    wanted.sum().backward()
+    assert encoder.layers[0].linear2.bias.grad is not None
+
+    def refuse(*_):
+        raise AssertionError
+
+    for layer in encoder.layers:
+        monkeypatch.setattr(layer.self_attn, "forward", refuse)
+        monkeypatch.setattr(layer.linear1, "forward", refuse)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x, offsets), wanted)
+        encoder.layers[1].linear2.bias[0] = 1.0
+        with pytest.raises(AssertionError):
+            encoder(x, offsets)

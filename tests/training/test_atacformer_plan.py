@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from atacvi.modules import AtacformerConfig, AtacformerModule, AtacformerObjectives
 from atacvi.nn import PackedTokens
+from atacvi.pp._spectral import fit_spectral, map_spectral
 from atacvi.training import (
     FinetuningPlan,
     PretrainingPlan,
     balanced_rows,
+    directed_rows,
     ramp,
     spectral_loadings,
     start_atacformer,
@@ -80,27 +82,57 @@ def test_balanced_rows_pass_a_layer_norm_unchanged(rng):
     torch.testing.assert_close(torch.nn.LayerNorm(10)(rows), rows, rtol=1e-4, atol=1e-4)
 
 
-def test_a_module_starts_as_the_spectral_embedding():
-    tokens, groups = planted()
-    net = module().eval()
-    start_atacformer(net, tokens)
+def pooled(net, tokens):
     packed = PackedTokens.from_cells([row.indices.tolist() for row in tokens])
     with torch.no_grad():
-        cells = net.encode(packed).numpy()
-    loadings, idf = spectral_loadings(tokens, 10)
-    weight = tokens.multiply(idf[None]).tocsr()
-    spectral = weight @ loadings / weight.sum(1)
-    # distances between cells are those of the spectral embedding, but for scale and filling
-    pairs = np.random.default_rng(0).integers(0, 300, (200, 2))
-    one, two = (
-        np.linalg.norm(np.asarray(z)[pairs[:, 0]] - np.asarray(z)[pairs[:, 1]], axis=1)
-        for z in (cells, spectral)
-    )
-    assert np.corrcoef(one, two)[0, 1] > 0.98
-    centred = cells - cells.mean(0)
-    means = np.stack([centred[groups == g].mean(0) for g in range(3)])
-    nearest = ((centred[:, None] - means) ** 2).sum(-1).argmin(1)
+        return net.eval().encode(packed).double().numpy()
+
+
+def test_directed_rows_add_up_to_the_loadings(rng):
+    loadings = rng.normal(size=(50, 6)) * rng.lognormal(0, 2, (50, 1))
+    loadings[3] = 0.0
+    rows, weights = directed_rows(loadings, 10, rng)
+    norm = torch.nn.LayerNorm(10)(torch.as_tensor(rows))
+    torch.testing.assert_close(norm, torch.as_tensor(rows), rtol=1e-4, atol=1e-4)
+    assert weights[3] == 0.0
+    # a turn of the loadings: inner products of weighted rows are theirs, but for a factor
+    weighted = rows.astype(float) * weights[:, None]
+    gram, wanted = weighted @ weighted.T, loadings @ loadings.T
+    np.testing.assert_allclose(gram / gram.max(), wanted / wanted.max(), atol=1e-5)
+
+
+def test_rows_without_loadings_have_equal_weights(rng):
+    rows, weights = directed_rows(np.zeros((5, 0)), 8, rng)
+    assert rows.shape == (5, 8)
+    np.testing.assert_array_equal(weights, 1.0)
+
+
+def test_a_module_starts_in_the_direction_of_the_spectral_embedding():
+    tokens, groups = planted()
+    net = module()
+    start_atacformer(net, tokens)
+    cells = pooled(net, tokens)
+    fit = fit_spectral(tokens.astype(np.float32), 10)
+    scale = np.maximum(fit.scale, 0.05)
+    spectral = map_spectral(tokens.astype(np.float32), fit, scaled=False) * scale
+    one, two = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (cells, spectral))
+    np.testing.assert_allclose(one @ one.T, two @ two.T, atol=1e-3)
+    means = np.stack([one[groups == g].mean(0) for g in range(3)])
+    nearest = ((one[:, None] - means) ** 2).sum(-1).argmin(1)
     assert (nearest == groups).mean() > 0.95
+
+
+def test_with_equal_weights_a_module_starts_close_to_the_spectral_embedding():
+    tokens, _ = planted()
+    torch.manual_seed(0)
+    sizes = {**SIZES, "pooling": "mean", "hidden_size": 16}
+    net = AtacformerModule(AtacformerConfig.for_regions(60, **sizes))
+    start_atacformer(net, tokens)
+    cells = pooled(net, tokens)
+    spectral = np.asarray(tokens @ spectral_loadings(tokens, 14)) / np.asarray(tokens.sum(1))
+    pairs = np.random.default_rng(0).integers(0, 300, (200, 2))
+    one, two = (np.linalg.norm(z[pairs[:, 0]] - z[pairs[:, 1]], axis=1) for z in (cells, spectral))
+    assert np.corrcoef(one, two)[0, 1] > 0.95
 
 
 def test_a_start_from_few_cells_is_finite():

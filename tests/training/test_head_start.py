@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from atacvi.nn import ClassificationHead
-from atacvi.training import start_classification_head
+from atacvi.training import head_start, start_classification_head
 
 WIDTH = 5
 
@@ -24,17 +24,34 @@ def probabilities(head: ClassificationHead, values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_the_head_is_the_regression(n_classes):
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_the_head_is_the_regression(n_classes, power, monkeypatch):
+    monkeypatch.setattr(head_start, "_WHITENING", (power,))
     training, held_out = cells(n_classes, 400), cells(n_classes, 100, seed=1)
     head = ClassificationHead(WIDTH, n_classes)
     penalty = start_classification_head(head, training, held_out)
     values, codes = training
+    variance, basis = np.linalg.eigh(np.cov(values.T))
+    turn = basis * variance ** (-power / 2) / (variance ** (1 - power)).mean() ** 0.5
     weights = (len(codes) / n_classes / np.bincount(codes))[codes] ** 0.5
     fit = LogisticRegression(C=penalty, max_iter=1000)
-    fit.fit(values / values.std(), codes, sample_weight=weights)
-    expected = fit.predict_proba(held_out[0] / values.std())
+    fit.fit(values @ turn, codes, sample_weight=weights)
+    expected = fit.predict_proba(held_out[0] @ turn)
     np.testing.assert_allclose(probabilities(head, held_out[0]), expected, atol=2e-3)
     assert (expected.argmax(1) == held_out[1]).mean() > 0.8
+
+
+def test_weak_directions_are_used_where_they_tell_classes_apart(rng):
+    def draw(n):
+        codes = rng.integers(0, 2, n)
+        values = rng.normal(size=(n, WIDTH)) * np.array([1, 1, 1, 1, 0.02])
+        values[:, 4] += 0.04 * codes
+        return values, codes
+
+    head = ClassificationHead(WIDTH, 2)
+    start_classification_head(head, draw(400), draw(200))
+    test, codes = draw(500)
+    assert (probabilities(head, test).argmax(1) == codes).mean() > 0.75
 
 
 def test_cells_without_a_label_take_no_part():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from atacvi._constants import OBSM_TOKENS
-from atacvi.training import logistic_rows
+from atacvi.models._bulk_ridge import RidgeClassifier, fit_ridge_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,33 +21,6 @@ if TYPE_CHECKING:
 
 _TARGETS = ("cell_type", "assay")
 _FEWEST_CLASSES = 2
-
-
-class LinearClassifier(NamedTuple):
-    """One head: multinomial logistic regression on standardised embeddings.
-
-    Parameters
-    ----------
-    classes
-        Names of the classes.
-    mean, scale
-        Of the embeddings, each of shape (width,).
-    weight, offset
-        Shapes (classes, width) and (classes,).
-    """
-
-    classes: np.ndarray
-    mean: np.ndarray
-    scale: np.ndarray
-    weight: np.ndarray
-    offset: np.ndarray
-
-    def probabilities(self, embedding: np.ndarray) -> np.ndarray:
-        """Return the probability of each class, shape (files, classes)."""
-        logits = (embedding - self.mean) / self.scale @ self.weight.T + self.offset
-        logits -= logits.max(axis=1, keepdims=True)
-        odds = np.exp(logits)
-        return odds / odds.sum(axis=1, keepdims=True)
 
 
 class BulkMixin:
@@ -138,9 +111,11 @@ class BulkMixin:
         labels: pd.DataFrame,
         targets: Sequence[str] = _TARGETS,
         *,
-        strength: float = 1.0,
+        strength: float | None = None,
     ) -> None:
         """Fit one head a target, such as cell type and assay, on embeddings of BED files.
+
+        A head is a ridge regression on the directions of the embeddings, in closed form.
 
         Parameters
         ----------
@@ -152,14 +127,14 @@ class BulkMixin:
         targets
             Columns.
         strength
-            Inverse strength of the penalty.
+            Inverse strength of the penalty; ``None`` chooses it by the files left out one by one.
 
         Raises
         ------
         KeyError
             If a column or a file is missing.
         ValueError
-            If a target has fewer than two classes.
+            If a target has fewer than two classes, or `strength` is not positive.
 
         Examples
         --------
@@ -174,8 +149,9 @@ class BulkMixin:
         >>> list(model.predict_bulk(embedding).columns)
         ['assay', 'assay_probability']
         """
-        from sklearn.linear_model import LogisticRegression
-
+        if strength is not None and strength <= 0:
+            msg = f"strength={strength} must be positive, or None, which chooses it."
+            raise ValueError(msg)
         missing = [name for name in targets if name not in labels]
         absent = embedding.obs_names.difference(labels.index)
         if missing or len(absent):
@@ -184,7 +160,7 @@ class BulkMixin:
                 f"{list(labels.columns)} for {len(labels)} files."
             )
             raise KeyError(msg)
-        heads: dict[str, LinearClassifier] = {}
+        heads: dict[str, RidgeClassifier] = {}
         vectors = np.asarray(embedding.X, dtype=np.float64)
         for target in targets:
             column = labels.loc[embedding.obs_names, target]
@@ -193,13 +169,8 @@ class BulkMixin:
             if len(np.unique(values)) < _FEWEST_CLASSES:
                 msg = f"{target!r} has fewer than two classes; there is nothing to tell apart."
                 raise ValueError(msg)
-            mean = vectors[known].mean(axis=0)
-            # one scale for all dimensions: rare directions would else become as loud as real ones
-            scale = np.full(mean.shape, np.sqrt(vectors[known].var(axis=0).mean()) or 1.0)
-            fitted = LogisticRegression(C=strength, max_iter=2000, class_weight="balanced").fit(
-                (vectors[known] - mean) / scale, values
-            )
-            heads[target] = _as_classifier(fitted, mean, scale)
+            penalty = None if strength is None else 1.0 / strength
+            heads[target] = fit_ridge_classifier(vectors[known], values, penalty)
         self.bulk_classifiers_ = {name: head._asdict() for name, head in heads.items()}
 
     def predict_bulk(self, data: Any, **kwargs: Any) -> pd.DataFrame:
@@ -244,7 +215,7 @@ class BulkMixin:
         embedding = data if done else self.embed_bed(data, **kwargs)
         table = pd.DataFrame(index=embedding.obs_names)
         for target, values in heads.items():
-            head = LinearClassifier(**values)
+            head = RidgeClassifier(**values)
             found = head.probabilities(np.asarray(embedding.X, dtype=np.float64))
             table[target] = head.classes[found.argmax(axis=1)]
             table[f"{target}_probability"] = found.max(axis=1)
@@ -283,10 +254,3 @@ def cut_into_chunks(
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     parts = (np.ones(len(joined), dtype=bool), joined, starts)
     return sp.csr_matrix(parts, shape=(len(sizes), tokens.shape[1])), np.asarray(of_file)
-
-
-def _as_classifier(fitted: Any, mean: np.ndarray, scale: np.ndarray) -> LinearClassifier:
-    weight, offset = logistic_rows(fitted)
-    return LinearClassifier(
-        fitted.classes_.astype(object), mean.astype(np.float64), scale, weight, offset
-    )

@@ -6,7 +6,13 @@ from typing import Any, Literal
 
 import torch
 
-from atacvi.models._atacformer_fit import AtacformerFitMixin, default_epochs, make_selection
+from atacvi.models._atacformer_fit import (
+    AtacformerFitMixin,
+    default_epochs,
+    default_token_budget,
+    make_selection,
+    start_rates,
+)
 from atacvi.models._atacformer_objectives import (
     Task,
     check_task,
@@ -37,7 +43,7 @@ class FinetuningMixin(AtacformerFitMixin):
         p: float = 0.15,
         negatives: Literal["uniform", "unigram", "batch", "local"] = "unigram",
         start: Literal["spectral", "random"] = "spectral",
-        token_budget: int = 32_768,
+        token_budget: int | None = None,
         batch_size: int | None = None,
         max_tokens: int | None = 2048,
         warmup: float = 0.1,
@@ -66,12 +72,14 @@ class FinetuningMixin(AtacformerFitMixin):
             while replaced tokens stay detectable. With several batches, ``"multi"`` works against
             them, too.
         max_epochs
-            Epochs at most; ``None`` chooses by the number of cells.
+            Epochs at most; ``None`` chooses by the number of cells, 0 leaves the encoder as it is
+            under a head that is a logistic regression.
         loss
             ``"supcon"`` or ``"triplet"`` for clustering, ``"ce"`` for classification; ``None`` takes
             the task's own.
         lr
-            Highest learning rate.
+            Highest learning rate, that of the heads and the table of regions; layers learn at a
+            tenth of it unless the start is random (``encoder_lr_factor`` in `plan_kwargs`).
         unfreeze_last_n
             Train only that many last layers, the layer norms and the heads.
         lora_rank
@@ -152,20 +160,26 @@ class FinetuningMixin(AtacformerFitMixin):
         if objectives.replaced > 0:
             corruption = self._corruption(tokens[split[0]], p, negatives)
         rows = TokenRows(tokens, self._context(max_tokens), seed=seed)  # type: ignore[attr-defined]
+        used = split
+        if objectives.replaced == 0 and objectives.adversary == 0:
+            used = self._labelled_only(split)
         data = self._data(
             rows,
             FinetuningViews(rows, corruption, token_dropout=token_dropout, seed=seed),
             FinetuningViews(rows, corruption, token_dropout=0.0, seed=seed),
-            split,
-            token_budget=token_budget,
+            used,
+            token_budget=token_budget or default_token_budget(rows.lengths[used[0]]),
             max_cells=batch_size,
             seed=seed,
             n_workers=n_workers,
             columns={"labels": self._labels()[:, None], "batch": self._batches()[:, None]},  # type: ignore[attr-defined]
         )
         max_epochs = n_epochs("max_epochs", max_epochs, default_epochs(len(split[0])))
-        if max_epochs == 0:
-            msg = "max_epochs=0: fine-tuning needs an epoch at least."
+        if max_epochs == 0 and objectives.classification == 0:
+            msg = (
+                f"max_epochs=0: without training there is only the start of a head, and "
+                f"task={task!r} has none."
+            )
             raise ValueError(msg)
         if objectives.classification > 0 and "ckpt_path" not in trainer_kwargs:
             self._start_head(tokens, split)
@@ -179,8 +193,9 @@ class FinetuningMixin(AtacformerFitMixin):
                 n_ramp_epochs=max(1, max_epochs // 2),
                 lr=lr,
                 warmup=warmup,
+                **start_rates(start),
             )
-            watch = early_stopping and task != "batch" and len(split[1]) > 0
+            watch = early_stopping and task != "batch" and len(used[1]) > 0
             select = make_selection(max_epochs, early_stopping_patience, watch=watch)
             self._fit(
                 plan,
@@ -194,6 +209,7 @@ class FinetuningMixin(AtacformerFitMixin):
                 precision=precision,
                 **trainer_kwargs,
             )
+        self.train_indices, self.validation_indices, self.test_indices = split
         self.task_ = task
         if task == "batch":
             self._set_centre(tokens, split[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import scipy.sparse as sp
 
 from atacvi.models._seed import session_seed
 from atacvi.models._token_fit import TokenFitMixin
@@ -12,8 +13,10 @@ from atacvi.training import (
     SelectBest,
     TokenCorruption,
     checkpoint_path,
+    neighbour_gain,
     read_checkpoint,
     set_pooling_weights,
+    split_cells,
     start_atacformer,
     start_classification_head,
 )
@@ -21,12 +24,15 @@ from atacvi.training import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import scipy.sparse as sp
-
 Negatives = Literal["uniform", "unigram", "batch", "local"]
 
 _N_CENTRE = 10_000
 _N_PROBE = 2_000
+_N_QUERIES = 500
+# A minibatch: tokens at most, cells at least; and steps of an epoch at least.
+_LARGEST_BUDGET = 32_768
+_FEWEST_CELLS = 64
+_FEWEST_STEPS = 32
 # Cells of the regression that the classification head starts from.
 _N_HEAD = 20_000
 
@@ -90,11 +96,30 @@ class AtacformerFitMixin(TokenFitMixin):
 
     def _set_centre(self, tokens: sp.csr_matrix, cells: np.ndarray) -> None:
         """Set the mean embedding of the training cells."""
-        chosen = cells[np.diff(tokens.indptr)[cells] > 0]
-        if len(chosen) > _N_CENTRE:
-            chosen = np.random.default_rng(session_seed()).choice(chosen, _N_CENTRE, replace=False)
-        latent = self._embed(tokens, np.sort(chosen), max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
-        self.latent_centre_ = latent.mean(axis=0)
+        chosen = self._filled(tokens, cells, _N_CENTRE, np.random.default_rng(session_seed()))
+        latent = self._embed(tokens, chosen, max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
+        self.latent_centre_ = _centre(latent, np.diff(tokens.indptr)[chosen])
+
+    @staticmethod
+    def _filled(
+        tokens: sp.csr_matrix, cells: np.ndarray, n_most: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return cells that hold tokens, at most so many of them, rising."""
+        filled = cells[np.diff(tokens.indptr)[cells] > 0]
+        if len(filled) > n_most:
+            filled = rng.choice(filled, n_most, replace=False)
+        return np.sort(filled)
+
+    def _labelled_only(
+        self, split: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Leave out cells without a label, of which losses of labels see nothing."""
+        codes = self._labels()  # type: ignore[attr-defined]
+        train, validation, test = (cells[codes[cells] >= 0] for cells in split)
+        if not len(train):
+            msg = f"None of the {len(split[0])} training cells has a label; there is nothing to learn."
+            raise ValueError(msg)
+        return train, validation, test
 
     def _start_head(
         self, tokens: sp.csr_matrix, split: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -133,10 +158,67 @@ class AtacformerFitMixin(TokenFitMixin):
 
         return probe
 
+    def _neighbour_probe(
+        self, tokens: sp.csr_matrix, split: tuple[np.ndarray, ...]
+    ) -> Callable[[], dict[str, float]]:
+        """Return the function that scores the embedding by hidden tokens of held-out cells."""
+        rng = np.random.default_rng([session_seed(), 5])
+        reference = self._filled(tokens, split[0], _N_PROBE, rng)
+        queries = self._filled(tokens, split[1], _N_QUERIES, rng)
+        picked = tokens[queries]
+        halves = split_cells(picked.indices, picked.indptr, rng, min_share=0.5)
+        shown, hidden = (
+            sp.csr_matrix((np.ones(len(ids), bool), ids, starts), picked.shape)
+            for ids, starts in halves
+        )
+
+        def probe() -> dict[str, float]:
+            known = self._embed(tokens, reference, max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
+            asked = self._embed(shown, np.arange(len(queries)), max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
+            centre = _centre(known, np.diff(tokens.indptr)[reference])
+            one, two = (_unit(latent - centre) for latent in (known, asked))
+            return {"neighbour_gain": neighbour_gain(one, tokens[reference], two, hidden)}
+
+        return probe
+
+
+def _centre(latent: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
+    """Return the mean over cells, weighted by the root of their tokens.
+
+    It is the origin of the spectral embedding: its components are orthogonal to the trivial one,
+    which follows the root of the degree.
+    """
+    return np.average(latent, axis=0, weights=np.sqrt(n_tokens)).astype(latent.dtype)
+
+
+def _unit(latent: np.ndarray) -> np.ndarray:
+    return latent / np.maximum(np.linalg.norm(latent, axis=1, keepdims=True), 1e-12)
+
 
 def default_epochs(n_cells: int) -> int:
     """Return the epochs that give small data about as many steps as large data, 10 to 100."""
     return int(np.clip(round(20 * 10_000 / max(1, n_cells)), 10, 100))
+
+
+def default_token_budget(n_tokens: np.ndarray) -> int:
+    """Return the tokens of a minibatch that give small data steps enough.
+
+    An epoch has 32 steps or more, as long as a minibatch holds 64 average cells, among which the
+    parts of a cell are to be found.
+
+    Parameters
+    ----------
+    n_tokens
+        Tokens of each training cell, shape (cells,).
+    """
+    total = float(n_tokens.sum())
+    smallest = _FEWEST_CELLS * total / max(1, len(n_tokens))
+    return int(np.clip(max(total / _FEWEST_STEPS, smallest), 1, _LARGEST_BUDGET))
+
+
+def start_rates(start: str) -> dict[str, float]:
+    """Return the arguments of a plan by which layers that start at random learn as fast as heads."""
+    return {"encoder_lr_factor": 1.0} if start == "random" else {}
 
 
 def make_selection(
@@ -148,6 +230,8 @@ def make_selection(
     watch: bool,
 ) -> SelectBest | None:
     """Return what keeps the best epoch by the probe or the held-out score, ``None`` unwatched."""
-    patience = patience or max(5, max_epochs // 4)
-    select = SelectBest("score_validation", probe, every=probe_every, patience=patience)
+    patience = patience or max(5, max_epochs // 10)
+    select = SelectBest(
+        "score_validation", probe, every=probe_every, patience=patience, from_start=True
+    )
     return select if watch else None

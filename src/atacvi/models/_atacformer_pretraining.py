@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from atacvi.models._atacformer_fit import AtacformerFitMixin, default_epochs, make_selection
+import numpy as np
+
+from atacvi.models._atacformer_fit import (
+    AtacformerFitMixin,
+    default_epochs,
+    default_token_budget,
+    make_selection,
+    start_rates,
+)
 from atacvi.models._seed import session_seed
 from atacvi.models._token_fit import check_ranges, check_run, make_plan, n_epochs
 from atacvi.training import PretrainingPlan, PretrainingViews, TokenRows
@@ -28,7 +36,7 @@ class PretrainingMixin(AtacformerFitMixin):
         replaced_share: float | None = None,
         temperature: float = 0.1,
         start: Literal["spectral", "random"] = "spectral",
-        token_budget: int = 32_768,
+        token_budget: int | None = None,
         batch_size: int | None = None,
         max_tokens: int | None = 2048,
         truncation: Literal["random", "first"] = "random",
@@ -53,16 +61,18 @@ class PretrainingMixin(AtacformerFitMixin):
         """Train without labels: replaced-token detection and agreement of two parts of a cell.
 
         The history holds, beside the losses, the loss of the best prediction without context
-        (``unigram_bayes_loss``) and by how much the model is below it (``context_gain``). The best
-        epoch is chosen by the probe where there is one, and else by held-out ``context_gain`` plus
-        the information that the two parts share, never by the loss of replaced tokens alone.
+        (``unigram_bayes_loss``) and by how much the model is below it (``context_gain``). The start
+        and the epochs are judged by the probe where there is one, and else by what the neighbours of
+        held-out cells tell of tokens that were hidden (``probe_neighbour_gain``,
+        :func:`atacvi.training.neighbour_gain`), not by the losses; the best weights are kept.
 
         Parameters
         ----------
         max_epochs
             Epochs at most; ``None`` chooses by the number of cells, 0 keeps the start.
         lr
-            Highest learning rate.
+            Highest learning rate, that of the heads and the table of regions; layers learn at a
+            tenth of it unless the start is random (``encoder_lr_factor`` in `plan_kwargs`).
         p
             Probability that a token is replaced.
         negatives
@@ -82,9 +92,11 @@ class PretrainingMixin(AtacformerFitMixin):
         temperature
             Of the agreement.
         start
-            ``"spectral"`` starts a new model as the spectral embedding of its training cells.
+            ``"spectral"`` starts a new model in the directions of the spectral embedding of its
+            training cells.
         token_budget
-            Tokens of a minibatch.
+            Tokens of a minibatch. ``None`` takes 32,768, or fewer where an epoch would have less
+            than 32 steps, but no fewer than 64 average cells have.
         batch_size
             Cells of a minibatch at most; ``None`` goes by the tokens alone.
         max_tokens, truncation
@@ -97,7 +109,8 @@ class PretrainingMixin(AtacformerFitMixin):
         probe_every
             Epochs between probes.
         early_stopping, early_stopping_patience
-            End when the score no longer rises, and keep the best epoch.
+            End when the score no longer rises, and keep the best weights, which may be those of the
+            start.
         train_size, validation_size, shuffle_set_split
             Split of the cells.
         checkpoint_dir
@@ -180,7 +193,7 @@ class PretrainingMixin(AtacformerFitMixin):
             views,
             views,
             split,
-            token_budget=token_budget,
+            token_budget=token_budget or default_token_budget(rows.lengths[split[0]]),
             max_cells=batch_size,
             seed=seed,
             n_workers=n_workers,
@@ -191,14 +204,20 @@ class PretrainingMixin(AtacformerFitMixin):
             plan_kwargs,
             lr=lr,
             warmup=warmup,
+            **start_rates(start),
             bayes_losses=bayes,
             replaced_weight=replaced_weight,
             agreement_weight=agreement_weight,
             temperature=temperature,
         )
         max_epochs = n_epochs("max_epochs", max_epochs, default_epochs(len(split[0])))
-        probe = None if probe_key is None else self._probe(probe_key, tokens)
-        watch = early_stopping and (probe is not None or len(split[1]) > 0)
+        held_out = bool(np.diff(tokens.indptr)[split[1]].any())
+        probe = None
+        if probe_key is not None:
+            probe = self._probe(probe_key, tokens)
+        elif held_out:
+            probe = self._neighbour_probe(tokens, split)
+        watch = early_stopping and probe is not None
         select = make_selection(
             max_epochs, early_stopping_patience, probe, probe_every, watch=watch
         )

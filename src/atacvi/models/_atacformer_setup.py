@@ -24,7 +24,7 @@ from atacvi.models._tokens import (
     describe_vocabulary,
     find_tokens,
     read_vocabulary,
-    write_tokens,
+    written_tokens,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ def setup_tokens(
             int((lengths == 0).sum()),
             len(lengths),
         )
-    write_tokens(adata, tokens, vocabulary)
     # the universe is kept in an entry of its own; what replays the setup finds it there
     setup_method_args[SETUP_ARGS_KEY]["universe"] = None
     labels_field = (
@@ -94,7 +93,8 @@ def setup_tokens(
         ],
         setup_method_args=setup_method_args,
     )
-    manager.register_fields(adata, **kwargs)
+    with written_tokens(adata, tokens, vocabulary):
+        manager.register_fields(adata, **kwargs)
     manager.registry[UNIVERSE_ENTRY] = describe_vocabulary(vocabulary)
     cls.register_manager(manager)  # type: ignore[attr-defined]
 

@@ -44,6 +44,7 @@ class CRAFTExchangeMixin:
     registry_: dict[str, Any]
     ridge_: dict[str, np.ndarray] | None
     retrieval_scale_: float | None
+    imputation_scores_: dict[str, float] | None
     is_trained_: bool
     started_: bool
     decoder_is_trained_: bool
@@ -76,13 +77,21 @@ class CRAFTExchangeMixin:
         encoder = self.module.atac_encoder
         universe = embedded_universe(encoder, self.universe)
         arguments = {**self.init_params_["kwargs"], **self.init_params_["non_kwargs"]}  # type: ignore[attr-defined]
-        kept = ("n_latent", "rna_encoder", "n_rna_embed", "n_rna_hidden", "n_rna_layers")
+        kept = (
+            "n_latent",
+            "rna_encoder",
+            "n_rna_embed",
+            "n_rna_hidden",
+            "n_rna_layers",
+            "n_components",
+        )
         flat = _flatten(arguments)
         described = {
             "genes": [str(name) for name in self.gene_names],  # type: ignore[attr-defined]
             "n_given": self.pairs.n_rna_embed,  # type: ignore[attr-defined]
             "rna_obsm": self.pairs.rna_obsm,  # type: ignore[attr-defined]
             "retrieval_scale": self.retrieval_scale_,
+            "imputation_scores": self.imputation_scores_,
             "has_imputation": self.decoder_is_trained_,
             "arguments": {
                 name: flat[name] for name in (*kept, "n_decoder_hidden", "geneformer_config")
@@ -161,6 +170,7 @@ class CRAFTExchangeMixin:
             raise ValueError(msg)
         model.ridge_ = ridge or None
         model.retrieval_scale_ = described["retrieval_scale"]
+        model.imputation_scores_ = described.get("imputation_scores")
         model.decoder_is_trained_ = described["has_imputation"]
         model.started_ = model.is_trained_ = True
         model.module.eval()

@@ -13,6 +13,14 @@ import torch
 from atacvi._constants import X_KEY
 from atacvi.data._messages import examples, suggestion
 from atacvi.models._craft_latent import check_batch_size
+from atacvi.models._craft_profiles import (
+    N_CHOICE,
+    TARGET_SUM,
+    apply_ridge,
+    cell_shares,
+    log_profiles,
+    softmax,
+)
 from atacvi.models._streaming import positions_of
 
 if TYPE_CHECKING:
@@ -23,16 +31,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Method = Literal["decoder", "retrieval", "ridge"]
+Method = Literal["best", "decoder", "retrieval", "ridge", "blend"]
+METHODS = ("decoder", "retrieval", "ridge", "blend")
+_NEED_DATA = ("retrieval", "blend")
 Target = Literal["log1p", "counts"]
 
-#: Counts to which a cell is scaled before the logarithm
-TARGET_SUM = 1e4
 _BLOCK = 256
-_RIDGES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
-_RETRIEVAL_SCALES = (1.0, 2.0, 4.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0)
-# Cells on which a choice is made
-_N_CHOICE = 1_000
+# With fewer held-out cells, correlations by gene are chance; fewer cells say nothing of a gene
+_FEWEST_CHOICE, _FEWEST_CELLS = 30, 3
 
 
 class CrossModalImputationMixin:
@@ -43,13 +49,14 @@ class CrossModalImputationMixin:
     adata_manager: Any
     ridge_: dict[str, np.ndarray] | None
     retrieval_scale_: float | None
+    imputation_scores_: dict[str, float] | None
 
     def impute_rna(
         self,
         adata: AnnData | MuData | None = None,
         indices: Sequence[int] | np.ndarray | None = None,
         *,
-        method: Method = "decoder",
+        method: Method = "best",
         target: Target = "log1p",
         gene_list: Sequence[str] | None = None,
         library_size: float | Literal["latent"] = "latent",
@@ -74,7 +81,9 @@ class CrossModalImputationMixin:
         method
             ``"decoder"``, the negative binomial decoder; ``"retrieval"``, the mean of the paired
             cells of the setup whose RNA lies nearest, weighted by similarity (the cell itself left
-            out); ``"ridge"``, linear regression on the embedding.
+            out); ``"ridge"``, linear regression on the embedding; ``"blend"``, the mean of retrieval
+            and ridge regression; ``"best"``, the one of them whose correlations by gene were highest
+            on held-out cells (`imputation_scores_`).
         target
             ``"log1p"``, the logarithm of one plus the counts scaled to 10,000 a cell, or
             ``"counts"``, expected counts. Retrieval and ridge regression give the mean of the
@@ -118,7 +127,7 @@ class CrossModalImputationMixin:
         (5, 3)
         """
         self._require_training()  # type: ignore[attr-defined]
-        _check_choice("method", method, ("decoder", "retrieval", "ridge"))
+        _check_choice("method", method, ("best", *METHODS))
         _check_choice("target", target, ("log1p", "counts"))
         if isinstance(library_size, str):
             _check_choice("library_size", library_size, ("latent",))
@@ -130,6 +139,7 @@ class CrossModalImputationMixin:
             raise ValueError(msg)
         check_batch_size(batch_size)
         self._require_imputation(method)
+        chosen = self._best_method() if method == "best" else method
         columns = self._gene_columns(gene_list, fill_value)
         known = columns[columns >= 0]
         tokens = self._tokens(adata)  # type: ignore[attr-defined]
@@ -143,13 +153,12 @@ class CrossModalImputationMixin:
                 len(n_tokens),
             )
         encoded = self._encoded_atac(tokens, cells, max_tokens=max_tokens, seed=seed)  # type: ignore[attr-defined]
-        vectors = self._projected("atac", encoded, centre=True)  # type: ignore[attr-defined]
         own = cells if adata is None else None
         values = np.full((len(cells), len(columns)), fill_value or 0.0, dtype=np.float32)
         found = np.empty((len(cells), len(known)), dtype=np.float32)
-        for here, shares in self._shares(method, vectors, own, k, known, target, batch_size):
+        for here, shares in self._shares(chosen, encoded, own, k, known, target, batch_size):
             if target == "counts":
-                library = self._library(vectors[here], n_tokens[here], library_size)
+                library = self._library(encoded[here], n_tokens[here], library_size)
                 shares = shares * library
             found[here] = shares
         values[:, columns >= 0] = found
@@ -215,7 +224,7 @@ class CrossModalImputationMixin:
     def _shares(
         self,
         method: str,
-        vectors: np.ndarray,
+        encoded: np.ndarray,
         own: np.ndarray | None,
         k: int | None,
         genes: np.ndarray,
@@ -224,39 +233,50 @@ class CrossModalImputationMixin:
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield log1p values, or shares of the counts, of the genes for blocks of cells."""
         size = batch_size or _BLOCK
-        reference = self._reference(genes, target) if method == "retrieval" else None
-        for start in range(0, len(vectors), size):
+        reference = self._reference(genes, target) if method in _NEED_DATA else None
+        for start in range(0, len(encoded), size):
             here = slice(start, start + size)
+            found = []
             if method == "decoder":
-                values = self._decoded(vectors[here])[:, genes]
-                yield here, np.log1p(TARGET_SUM * values) if target == "log1p" else values
-            elif method == "ridge":
-                logged = _apply_ridge(self.ridge_, vectors[here])  # type: ignore[arg-type]
-                if target == "log1p":
-                    yield here, logged[:, genes]
-                else:
-                    raw = np.expm1(logged)
-                    total = np.maximum(raw.sum(axis=1, keepdims=True), 1e-12)
-                    yield here, raw[:, genes] / total
-            else:
-                assert reference is not None
-                rna, profiles, cells = reference
-                weights = self._weights(
-                    vectors[here], rna, k, None if own is None else own[here], cells
-                )
-                yield here, np.asarray(profiles.T @ weights.T).T
+                found.append(self._decoded(encoded[here], genes, target))
+            if method in ("ridge", "blend"):
+                found.append(self._regressed(encoded[here], genes, target))
+            if reference is not None:
+                cells = None if own is None else own[here]
+                found.append(self._retrieved(encoded[here], cells, k, reference))
+            yield here, np.mean(found, axis=0)
 
-    def _decoded(self, vectors: np.ndarray) -> np.ndarray:
+    def _decoded(self, encoded: np.ndarray, genes: np.ndarray, target: str) -> np.ndarray:
         with torch.inference_mode():
-            cells = torch.as_tensor(vectors, device=self.module.device)
-            return self.module.decoder.log_shares(cells).exp().cpu().numpy()
+            cells = torch.as_tensor(self._coordinates(encoded), device=self.module.device)  # type: ignore[attr-defined]
+            shares = self.module.decoder.log_shares(cells).exp().cpu().numpy()[:, genes]
+        return np.log1p(TARGET_SUM * shares) if target == "log1p" else shares
 
-    def _library(self, vectors: np.ndarray, n_tokens: np.ndarray, library_size: Any) -> Any:
+    def _regressed(self, encoded: np.ndarray, genes: np.ndarray, target: str) -> np.ndarray:
+        logged = apply_ridge(self.ridge_, self._coordinates(encoded))  # type: ignore[arg-type, attr-defined]
+        if target == "log1p":
+            return logged[:, genes]
+        raw = np.expm1(logged)
+        return raw[:, genes] / np.maximum(raw.sum(axis=1, keepdims=True), 1e-12)
+
+    def _retrieved(
+        self,
+        encoded: np.ndarray,
+        own: np.ndarray | None,
+        k: int | None,
+        reference: tuple[np.ndarray, sp.csr_matrix, np.ndarray],
+    ) -> np.ndarray:
+        rna, profiles, cells = reference
+        vectors = self._projected("atac", encoded, centre=True)  # type: ignore[attr-defined]
+        weights = self._weights(vectors, rna, k, own, cells)
+        return np.asarray(profiles.T @ weights.T).T
+
+    def _library(self, encoded: np.ndarray, n_tokens: np.ndarray, library_size: Any) -> Any:
         if library_size != "latent":
             return float(library_size)
         device = self.module.device
         with torch.inference_mode():
-            cells = torch.as_tensor(vectors, device=device)
+            cells = torch.as_tensor(self._coordinates(encoded), device=device)  # type: ignore[attr-defined]
             counted = torch.as_tensor(n_tokens.astype(np.float32), device=device)
             return self.module.decoder.log_library(cells, counted).exp().cpu().numpy()
 
@@ -286,7 +306,7 @@ class CrossModalImputationMixin:
         if k is not None and k < scores.shape[1]:
             least = np.partition(scores, -k, axis=1)[:, [-k]]
             scores = np.where(scores >= least, scores, -np.inf)
-        return _softmax(scores)
+        return softmax(scores)
 
     def _gene_columns(
         self, gene_list: Sequence[str] | None, fill_value: float | None
@@ -309,93 +329,38 @@ class CrossModalImputationMixin:
             raise KeyError(msg)
         return columns
 
+    def _best_method(self) -> str:
+        """Return the method that held-out cells prefer, of those that this model can use."""
+        scores = dict(self.imputation_scores_ or {"ridge": 0.0})
+        if getattr(self, "adata", None) is None and len(scores) > 1:
+            scores = {name: score for name, score in scores.items() if name not in _NEED_DATA}
+        return max(scores, key=scores.__getitem__)
+
+    def _score_imputation(
+        self, encoded: np.ndarray, counts: sp.csr_matrix, cells: np.ndarray
+    ) -> dict[str, float] | None:
+        """Return the mean correlation by gene of each method, on held-out cells; ``None`` if few."""
+        from atacvi.metrics import per_feature_correlation
+
+        chosen = cells[:N_CHOICE]
+        genes = np.flatnonzero(np.diff(counts[chosen].tocsc().indptr) >= _FEWEST_CELLS)
+        if len(chosen) < _FEWEST_CHOICE or not len(genes):
+            return None
+        truth = log_profiles(counts[chosen])[:, genes].toarray()
+        scores = {}
+        for method in METHODS:
+            parts = self._shares(method, encoded[chosen], chosen, None, genes, "log1p", None)
+            found = np.concatenate([values for _, values in parts])
+            by_gene = per_feature_correlation(truth, found)
+            scores[method] = float(np.nan_to_num(by_gene).mean())
+        return scores
+
     def _require_imputation(self, method: str) -> None:
         if not getattr(self, "decoder_is_trained_", False):
             msg = "The imputation is not trained. Call train(stages=['imputation'])."
             raise RuntimeError(msg)
-        if method == "retrieval":
+        if method in _NEED_DATA:
             self._require_data()  # type: ignore[attr-defined]
-
-
-# ---- functions of arrays ------------------------------------------------------------------
-
-
-def cell_shares(counts: sp.csr_matrix) -> sp.csr_matrix:
-    """Return each count's share of its cell's total."""
-    depth = np.maximum(np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(), 1.0)
-    return sp.csr_matrix(sp.diags(1.0 / depth) @ counts)
-
-
-def log_profiles(counts: sp.csr_matrix) -> sp.csr_matrix:
-    """Return log(1 + 10,000 share)."""
-    profiles = cell_shares(counts)
-    profiles.data = np.log1p(TARGET_SUM * profiles.data)
-    return profiles
-
-
-def fit_ridge(
-    vectors: np.ndarray, counts: sp.csr_matrix, training: np.ndarray, held_out: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the ridge regression of log profiles on vectors, its penalty chosen on held-out cells."""
-    profiles = log_profiles(counts)
-    y = profiles[training]
-    centre, mean = vectors[training].mean(axis=0), np.asarray(y.mean(axis=0)).ravel()
-    x = (vectors[training] - centre).astype(np.float64)
-    # the mean of x is zero: that of the profiles need not be taken off
-    cross, square = np.asarray(y.T @ x).T, x.T @ x
-    unit = np.trace(square) / len(square)
-    chosen = held_out[:_N_CHOICE] if len(held_out) else training[:_N_CHOICE]
-    truth = profiles[chosen]
-    best: tuple[float, np.ndarray] | None = None
-    for ridge in _RIDGES:
-        weights = np.linalg.solve(square + ridge * unit * np.eye(len(square)), cross)
-        fitted = (vectors[chosen] - centre) @ weights + mean
-        # sum of squares up to that of the truth, which does not depend on the penalty
-        loss = float((fitted**2).sum() - 2 * truth.multiply(fitted).sum())
-        if best is None or loss < best[0]:
-            best = (loss, weights)
-    assert best is not None
-    return {
-        "centre": centre.astype(np.float32),
-        "mean": mean.astype(np.float32),
-        "weights": best[1].astype(np.float32),
-    }
-
-
-def _apply_ridge(ridge: dict[str, np.ndarray], vectors: np.ndarray) -> np.ndarray:
-    fitted = (vectors - ridge["centre"]) @ ridge["weights"] + ridge["mean"]
-    return np.maximum(fitted, 0.0)
-
-
-def fit_retrieval_scale(
-    rna: np.ndarray,
-    atac: np.ndarray,
-    counts: sp.csr_matrix,
-    training: np.ndarray,
-    held_out: np.ndarray,
-    log_scale: float,
-) -> float:
-    """Return the inverse temperature with which held-out profiles are retrieved best.
-
-    The contrast's own temperature tells a cell from all others; a profile is estimated best as the
-    mean over more of its neighbours. Without held-out cells the contrast's is taken.
-    """
-    if not len(held_out):
-        return float(np.exp(log_scale))
-    profiles = log_profiles(counts)
-    chosen = held_out[:_N_CHOICE]
-    truth, reference = profiles[chosen], profiles[training]
-    similarity = atac[chosen] @ rna[training].T
-    losses = []
-    for scale in _RETRIEVAL_SCALES:
-        fitted = np.asarray(reference.T @ _softmax(scale * similarity).T).T
-        losses.append(float((fitted**2).sum() - 2 * truth.multiply(fitted).sum()))
-    return _RETRIEVAL_SCALES[int(np.argmin(losses))]
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ from atacvi.models._representation import check_modality
 from atacvi.models._streaming import positions_of
 from atacvi.models._token_embedding import TokenEmbeddingMixin
 from atacvi.models._tokens import TOKENS_KEY
-from atacvi.training import sparse_rows
+from atacvi.training import TokenRows, pack, sparse_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,7 +123,8 @@ class SharedSpaceMixin:
             Subtract the mean vector that the modality has over the training cells, which closes the
             gap between the modalities.
         max_tokens, seed
-            Context of the regions, and seed with which longer cells are sampled.
+            Regions of a cell that the transformer sees, where it takes part, and seed with which
+            longer cells are sampled.
         batch_size
             Cells of a minibatch of RNA. Results do not depend on it.
 
@@ -193,10 +194,26 @@ class SharedSpaceMixin:
     def _encoded_atac(
         self, tokens: sp.csr_matrix, cells: np.ndarray, *, max_tokens: int | None, seed: int
     ) -> np.ndarray:
-        """Return what the encoder of accessibility gives, shape (cells, width)."""
-        return self.atac_side._embed(
-            tokens, cells, max_tokens=max_tokens, seed=seed, normalize=False
-        )
+        """Return what the encoders of accessibility give, shape (cells, width).
+
+        The transformer sees as many tokens as fit its context, the linear components all.
+        """
+        module = self.module
+        found = np.zeros((len(cells), module.n_atac), dtype=np.float32)
+        hidden, components = module.parts_of_atac(found)
+        if module.uses_transformer:
+            hidden[:] = self.atac_side._embed(
+                tokens, cells, max_tokens=max_tokens, seed=seed, normalize=False
+            )
+        if components.shape[1]:
+            rows = TokenRows(tokens)
+            with evaluation(module):
+                for start in range(0, len(cells), _BATCH_SIZE):
+                    here = slice(start, start + _BATCH_SIZE)
+                    packed = pack(*rows.gather(cells[here]))
+                    packed = type(packed)(*(part.to(module.device) for part in packed))
+                    components[here] = module.encode_components(packed).float().cpu().numpy()
+        return found
 
     def _atac_vectors(
         self,
@@ -304,6 +321,12 @@ class SharedSpaceMixin:
         with evaluation(self.module):
             values = torch.as_tensor(encoded, dtype=torch.float32, device=self.module.device)
             return project(values, centre=centre).float().cpu().numpy()
+
+    def _coordinates(self, encoded: np.ndarray) -> np.ndarray:
+        """Return accessibility before it is scaled to unit length, shape (cells, n_latent)."""
+        with evaluation(self.module):
+            values = torch.as_tensor(encoded, dtype=torch.float32, device=self.module.device)
+            return self.module.coordinates_atac(values).float().cpu().numpy()
 
     def _modality(self, data: Any, name: str) -> Any:
         """Return the AnnData of a modality, of a MuData or as it is."""

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 
 from atacvi._constants import BATCH_KEY, LABELS_KEY, X_KEY
-from atacvi.models._craft_imputation import fit_retrieval_scale, fit_ridge
+from atacvi.models._craft_profiles import fit_retrieval_scale, fit_ridge
 from atacvi.models._seed import session_seed
 from atacvi.models._token_fit import TokenFitMixin, read_finished, write_finished
 from atacvi.training import (
@@ -30,6 +30,7 @@ from atacvi.training import (
     start_decoder,
     start_embedding_encoder,
     start_expression_encoder,
+    start_region_components,
 )
 
 if TYPE_CHECKING:
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
 
 STAGES = ("alignment", "imputation")
 _N_PROBE = 2_000
+_MAX_START = 20_000
 # Cells a fine cluster holds on average; two cells of one are taken to be the same in all but name
 _CLUSTER_SIZE = 10
 _MAX_CLUSTERS = 500
+# Strengths with which the loadings of the decoder start; held-out cells choose
+_DECODER_RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class CRAFTStagesMixin(TokenFitMixin):
@@ -50,6 +54,7 @@ class CRAFTStagesMixin(TokenFitMixin):
     start_correlation_: np.ndarray | None
     ridge_: dict[str, np.ndarray] | None
     retrieval_scale_: float | None
+    imputation_scores_: dict[str, float] | None
     decoder_is_trained_: bool
 
     # ---- alignment ------------------------------------------------------------------------
@@ -62,6 +67,7 @@ class CRAFTStagesMixin(TokenFitMixin):
         *,
         folder: Path | None,
         start: str,
+        use_transformer: bool | None,
         max_tokens: int | None,
         token_dropout: float,
         count_dropout: float,
@@ -75,7 +81,7 @@ class CRAFTStagesMixin(TokenFitMixin):
         tokens, (rna, _, _) = self._tokens(None), self._rna_input(None)  # type: ignore[attr-defined]
         seed = session_seed()
         if not self.started_:
-            self._start(tokens, rna, split[0], start)
+            self._start(tokens, rna, split[:2], start, use_transformer)
             self.started_ = True
         self.start_scores_ = None
         finished = read_finished(folder) if resume else None
@@ -84,21 +90,28 @@ class CRAFTStagesMixin(TokenFitMixin):
             self.history_ = finished["history"]
             self._set_means(split[0])
             return
-        context = self.atac_side._context(max_tokens)  # type: ignore[attr-defined]
-        rows = TokenRows(tokens, context, seed=seed)
+        context: int | None = self.atac_side._context(max_tokens)  # type: ignore[attr-defined]
         columns = self._pair_columns(tokens, rna, false_negatives, negatives)
-        views = {"token_dropout": token_dropout, "count_dropout": count_dropout, "seed": seed}
+        if self.module.component_encoder is None:
+            rows, context = TokenRows(tokens, context, seed=seed), None
+        else:  # the linear components see all tokens
+            rows = TokenRows(tokens, seed=seed)
+            context = context if self.module.uses_transformer else None
+        dropout: dict[str, Any] = {"token_dropout": token_dropout, "count_dropout": count_dropout}
+        views: dict[str, Any] = {"max_tokens": context, "seed": seed}
         data = TokenDataModule(
-            TokenDataset(rows, AlignmentViews(rna, **views), columns),  # type: ignore[arg-type]
-            TokenDataset(rows, AlignmentViews(rna), columns),
+            TokenDataset(rows, AlignmentViews(rna, **dropout, **views), columns),
+            TokenDataset(rows, AlignmentViews(rna, **views), columns),
             *split,
             token_budget=int(rows.lengths.sum()) + 1,
             max_cells=batch_size,
             seed=seed,
             n_workers=common["n_workers"],
         )
-        encoders = [p for n in ("gene_encoder", "atac_encoder") for p in self._parameters(n)]
-        trained = [p for p in encoders if p.requires_grad] if freeze_encoders else []
+        fixed = ["gene_encoder", "atac_encoder", "component_encoder"] if freeze_encoders else []
+        if not self.module.uses_transformer:
+            fixed += ["atac_encoder", "atac_projection"]
+        trained = {p for name in fixed for p in self._parameters(name) if p.requires_grad}
         for parameter in trained:
             parameter.requires_grad_(False)
         try:
@@ -112,28 +125,38 @@ class CRAFTStagesMixin(TokenFitMixin):
         self._set_means(split[0])
         write_finished(folder, self.module, self.history_)
 
-    def _start(self, tokens: sp.csr_matrix, rna: Any, cells: np.ndarray, start: str) -> None:
-        """Set starting values from the training cells."""
-        seed = session_seed()
-        encoder = self.module.atac_encoder
-        if not self.atac_side.started_:  # type: ignore[attr-defined]
-            start_atacformer(encoder, tokens[cells], seed)
+    def _start(
+        self,
+        tokens: sp.csr_matrix,
+        rna: Any,
+        split: tuple[np.ndarray, ...],
+        start: str,
+        use_transformer: bool | None,
+    ) -> None:
+        """Set starting values from the training cells; held-out cells choose among a few."""
+        seed, module = session_seed(), self.module
+        cells = split[0]
+        if len(cells) > _MAX_START:
+            cells = np.sort(np.random.default_rng(seed).choice(cells, _MAX_START, replace=False))
+        is_given = self.atac_side.started_  # type: ignore[attr-defined]
+        takes_part = is_given if use_transformer is None else use_transformer
+        module.transformer_is_used.fill_(takes_part or module.component_encoder is None)
+        if not is_given and module.uses_transformer:
+            start_atacformer(module.atac_encoder, tokens[split[0]], seed)
             self.atac_side.started_ = True  # type: ignore[attr-defined]
         if self.rna_encoder == "mlp":  # type: ignore[attr-defined]
-            start_expression_encoder(self.module.gene_encoder, rna[cells], seed)
+            start_expression_encoder(module.gene_encoder, rna[split[0]], seed)
         elif self.rna_encoder == "obsm":  # type: ignore[attr-defined]
-            start_embedding_encoder(self.module.gene_encoder, rna[cells])
+            start_embedding_encoder(module.gene_encoder, rna[split[0]])
+        encoded = self._encoded_rna(rna, cells)  # type: ignore[attr-defined]
+        if module.component_encoder is not None:
+            active = module.atac_encoder.active_ids.cpu().numpy()
+            known = tokens if len(active) == tokens.shape[1] else tokens[:, active]
+            held_out = known[split[1]], self._encoded_rna(rna, split[1])  # type: ignore[attr-defined]
+            start_region_components(module.component_encoder, known[cells], encoded, held_out, seed)
         if start == "canonical":
-            chosen = cells
-            if len(chosen) > 10 * _N_PROBE:
-                chosen = np.sort(np.random.default_rng(seed).choice(cells, 10 * _N_PROBE, False))
-            found = start_alignment(
-                self.module,
-                self._encoded_rna(rna, chosen),  # type: ignore[attr-defined]
-                self._encoded_atac(tokens, chosen, max_tokens=2048, seed=seed),  # type: ignore[attr-defined]
-                seed,
-            )
-            self.start_correlation_ = found.correlation
+            atac = self._encoded_atac(tokens, cells, max_tokens=2048, seed=seed)  # type: ignore[attr-defined]
+            self.start_correlation_ = start_alignment(module, encoded, atac, seed).correlation
 
     def _pair_columns(
         self, tokens: sp.csr_matrix, rna: Any, false_negatives: str, negatives: str
@@ -213,9 +236,10 @@ class CRAFTStagesMixin(TokenFitMixin):
     ) -> None:
         counts = sp.csr_matrix(self.adata_manager.get_from_registry(X_KEY))
         tokens = self._tokens(None)  # type: ignore[attr-defined]
-        cells, _ = self._atac_vectors(None, None, seed=session_seed())  # type: ignore[attr-defined]
-        n_tokens = np.diff(tokens.indptr)
-        start_decoder(self.module, cells[split[0]], counts[split[0]], n_tokens[split[0]])
+        seed, n_tokens = session_seed(), np.diff(tokens.indptr)
+        encoded = self._encoded_atac(tokens, np.arange(len(n_tokens)), max_tokens=2048, seed=seed)  # type: ignore[attr-defined]
+        # not of unit length: what few regions tell of a cell is little
+        cells = self._coordinates(encoded)  # type: ignore[attr-defined]
         # one token a cell: the rows only number the cells
         n_cells = len(cells)
         ones = (np.ones(n_cells), np.zeros(n_cells, dtype=np.int64), np.arange(n_cells + 1))
@@ -241,15 +265,26 @@ class CRAFTStagesMixin(TokenFitMixin):
                 )
             return {"imputation": float(found.mean())}
 
+        known = (cells[split[0]], counts[split[0]], n_tokens[split[0]])
+        ridge = _DECODER_RIDGES[0]
+        if common["watch"]:
+            found = {}
+            for ridge in _DECODER_RIDGES:
+                start_decoder(self.module, *known, ridge)
+                found[ridge] = probe()["imputation"]
+            ridge = max(found, key=found.__getitem__)
+        start_decoder(self.module, *known, ridge)
         chosen = probe if common["watch"] else None
         self._run(
             plan, data, max_epochs, chosen, folder, kind="imputation", resume=resume, **common
         )
         self.ridge_ = fit_ridge(cells, counts, split[0], split[1])
         rna, _ = self._rna_vectors(None, None)  # type: ignore[attr-defined]
+        atac = self._projected("atac", encoded, centre=True)  # type: ignore[attr-defined]
         self.retrieval_scale_ = fit_retrieval_scale(
-            rna, cells, counts, split[0], split[1], float(self.module.logit_scale.detach())
+            rna, atac, counts, split[0], split[1], float(self.module.logit_scale.detach())
         )
+        self.imputation_scores_ = self._score_imputation(encoded, counts, split[1])  # type: ignore[attr-defined]
         self.decoder_is_trained_ = True
 
     # ---- pieces ---------------------------------------------------------------------------
@@ -304,7 +339,8 @@ class CRAFTStagesMixin(TokenFitMixin):
         return split[0], split[1], split[2]
 
     def _parameters(self, name: str) -> list[torch.nn.Parameter]:
-        return list(getattr(self.module, name).parameters())
+        part = getattr(self.module, name)
+        return [] if part is None else list(part.parameters())
 
 
 def default_epochs(n_cells: int) -> int:

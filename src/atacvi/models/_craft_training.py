@@ -36,6 +36,7 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         false_negatives: Literal["keep", "labels", "clusters"] = "keep",
         negatives: Literal["batch", "all"] = "batch",
         start: Literal["canonical", "random"] = "canonical",
+        use_transformer: bool | None = None,
         warmup: float = 0.1,
         early_stopping: bool = True,
         early_stopping_patience: int | None = None,
@@ -55,8 +56,8 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         """Align RNA and accessibility, then learn to impute expression.
 
         The alignment starts as the canonical correlations of the principal components of the RNA
-        and the spectral embedding of the accessibility; a training epoch is kept only if the
-        held-out contrast is below that of the start.
+        and the linear components of the open regions, whose weights and number held-out cells
+        choose; a training epoch is kept only if the held-out contrast is below that of the start.
 
         Parameters
         ----------
@@ -66,14 +67,15 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         stages
             ``"alignment"``, ``"imputation"`` or both.
         imputation_epochs
-            Epochs of the decoder at most; ``None`` chooses by the number of cells, 0 keeps its
-            start.
+            Epochs of the decoder at most; ``None`` chooses by the number of cells, but no more than
+            a given `max_epochs`; 0 keeps its start.
         lr, imputation_lr
             Highest learning rates of the projections and of the decoder.
         batch_size
             Cells of a minibatch; each has the others as its negatives. ``None`` takes 256.
         max_tokens
-            Tokens of a cell in training; longer cells are sampled anew in each epoch.
+            Tokens of a cell that the transformer sees in training; longer cells are sampled anew in
+            each epoch. The linear components see all.
         token_dropout, count_dropout
             Largest shares of a cell's regions and RNA reads that are left out at random.
         freeze_encoders
@@ -87,6 +89,10 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         start
             ``"canonical"`` or ``"random"`` projections of a new model; encoders start from the
             data in both.
+        use_transformer
+            Whether the transformer takes part beside the linear components of the open regions;
+            ``None`` lets it where it was taken over from a pretrained model. Decided with the first
+            training of a model.
         warmup
             Share of the steps over which the learning rate rises.
         early_stopping, early_stopping_patience
@@ -128,6 +134,12 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         self._check_training(
             stages, start, false_negatives, negatives, batch_size, checkpoint_dir, resume
         )
+        if use_transformer is False and self.module.component_encoder is None:
+            msg = (
+                "use_transformer=False leaves nothing that sees accessibility: the model has no "
+                "linear components. Build it with n_components above 0."
+            )
+            raise ValueError(msg)
         check_ranges(
             max_tokens=(max_tokens, max_tokens is None or max_tokens >= 1, "at least 1, or None"),
             early_stopping_patience=(
@@ -161,7 +173,10 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         }
         n_cells = len(split[0])
         epochs = n_epochs("max_epochs", max_epochs, default_epochs(n_cells))
-        decoder_epochs = n_epochs("imputation_epochs", imputation_epochs, default_epochs(n_cells))
+        most = (
+            default_epochs(n_cells) if max_epochs is None else min(epochs, default_epochs(n_cells))
+        )
+        decoder_epochs = n_epochs("imputation_epochs", imputation_epochs, most)
         options = {"warmup": warmup}
         align_plan = make_plan(AlignmentPlan, self.module, plan_kwargs, lr=lr, **options)
         decoder_plan = make_plan(DecoderPlan, self.module, plan_kwargs, lr=imputation_lr, **options)
@@ -172,6 +187,7 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
                 align_plan,
                 folder=None if folder is None else folder / "alignment",
                 start=start,
+                use_transformer=use_transformer,
                 max_tokens=max_tokens,
                 token_dropout=token_dropout,
                 count_dropout=count_dropout,

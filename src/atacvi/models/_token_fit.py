@@ -139,7 +139,10 @@ def check_ranges(**values: tuple[Any, bool, str]) -> None:
 
 
 def check_run(
-    early_stopping_patience: int | None, n_workers: int, batch_size: int | None, token_budget: int
+    early_stopping_patience: int | None,
+    n_workers: int,
+    batch_size: int | None,
+    token_budget: int | None,
 ) -> None:
     """Refuse what no training on tokens can run with.
 
@@ -154,7 +157,7 @@ def check_run(
         early_stopping_patience=(patience, patience is None or patience >= 1, optional),
         n_workers=(n_workers, n_workers >= 0, "at least 0"),
         batch_size=(batch_size, batch_size is None or batch_size >= 1, optional),
-        token_budget=(token_budget, token_budget >= 1, "at least 1"),
+        token_budget=(token_budget, token_budget is None or token_budget >= 1, optional),
     )
 
 

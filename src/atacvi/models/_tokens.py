@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from atacvi.data.tokens import read_universe
 from atacvi.regions import Universe, format_regions, parse_regions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
 
 # Key of the tokens in the data registry
@@ -23,6 +26,8 @@ TOKENS_KEY = "tokens"
 UNIVERSE_ENTRY = "atacvi_universe"
 # Mark beside tokens that a setup made, which are made again when their peaks are there
 _MADE = "made_by_setup"
+# Columns of obs that are written beside tokens
+_COLUMNS = ("n_tokens", "is_empty")
 
 
 class TokensField(fields.ObsmField):
@@ -302,6 +307,33 @@ def as_universe(universe: Any) -> Universe | None:
     if isinstance(universe, str) or hasattr(universe, "__fspath__"):
         return Universe.load(universe)
     return Universe.from_regions(universe)
+
+
+@contextmanager
+def written_tokens(adata: AnnData, tokens: sp.csr_matrix, vocabulary: Vocabulary) -> Iterator[None]:
+    """Write tokens as `write_tokens` does, and take them back if what follows fails."""
+    key, entries = vocabulary.tokens_key, dict(adata.uns.get(UNS_KEY, {}))
+    had_entries = UNS_KEY in adata.uns
+    before = adata.obsm.get(key)
+    columns = {name: adata.obs.get(name) for name in _COLUMNS}
+    write_tokens(adata, tokens, vocabulary)
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            del adata.obsm[key]
+        else:
+            adata.obsm[key] = before
+        for name, column in columns.items():
+            if column is None:
+                del adata.obs[name]
+            else:
+                adata.obs[name] = column
+        if had_entries:
+            adata.uns[UNS_KEY] = entries
+        else:
+            adata.uns.pop(UNS_KEY, None)
+        raise
 
 
 def write_tokens(adata: AnnData, tokens: sp.csr_matrix, vocabulary: Vocabulary) -> None:

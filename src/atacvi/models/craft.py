@@ -45,6 +45,8 @@ class CRAFTModel(
 
     Two encoders are aligned on paired cells such that the two vectors of a cell find each other
     among those of other cells. Cells of either modality then retrieve, label and impute the other.
+    Accessibility is seen through linear components of the open regions with a residual network, and
+    through a transformer where one is taken over or asked for (`train`).
 
     Parameters
     ----------
@@ -61,7 +63,8 @@ class CRAFTModel(
     n_rna_embed
         Width of the RNA embedding of ``"mlp"``.
     n_rna_hidden, n_rna_layers
-        Hidden width and blocks of the residual network.
+        Hidden width and blocks of the residual network; also of that on the linear components of the
+        open regions.
     geneformer
         Folder with ``config.json``, ``model.safetensors``, ``gene_tokens.json`` and
         ``gene_medians.json``, for ``rna_encoder="geneformer"``.
@@ -73,6 +76,10 @@ class CRAFTModel(
         From tokens to a cell: ``"idf"``, ``"mean"`` or ``"attention"``.
     vocabulary
         ``"active"`` embeds only the regions that occur in the data, ``"full"`` the whole universe.
+    n_components
+        Linear components of the open regions at most; held-out cells choose how many are used. They
+        stand beside the transformer, or in its place (`train`); 0 leaves them out, as in the public
+        layout.
     dropout
         Dropout of the encoders.
     n_decoder_hidden
@@ -126,6 +133,7 @@ class CRAFTModel(
         n_feedforward: int = 128,
         pooling: Literal["idf", "mean", "attention"] = "idf",
         vocabulary: Literal["active", "full"] = "active",
+        n_components: int = 128,
         dropout: float = 0.1,
         n_decoder_hidden: int = 64,
         config: dict[str, Any] | None = None,
@@ -159,6 +167,10 @@ class CRAFTModel(
             len(pairs.genes),
             n_latent=n_latent,
             n_decoder_hidden=n_decoder_hidden,
+            n_components=min(n_components, atac_encoder.embeddings.n_active),
+            n_component_hidden=n_rna_hidden,
+            n_component_layers=n_rna_layers,
+            dropout_rate=dropout,
         )
         self.universe = known.universe
         self.rna_encoder = rna_encoder
@@ -169,6 +181,7 @@ class CRAFTModel(
         self.started_ = False
         self.decoder_is_trained_ = False
         self.ridge_: dict[str, np.ndarray] | None = None
+        self.imputation_scores_: dict[str, float] | None = None
         self.retrieval_scale_: float | None = None
         self.start_correlation_: np.ndarray | None = None
         self._model_summary_string = (

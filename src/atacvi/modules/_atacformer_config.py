@@ -67,8 +67,9 @@ class AtacformerConfig:
         Standard deviation of the embeddings at the start. The published 0.02 leaves the tokens so
         alike that attention has nothing to go by for long; with 1 context is learnt much sooner.
     pooling
-        From tokens to a cell: ``"mean"``, ``"idf"`` (weights -log of the share of cells in which
-        the region is open) or ``"attention"`` (a learned query).
+        From tokens to a cell: ``"mean"``, ``"idf"`` (fixed weights of the regions: those of the
+        spectral start, else -log of the share of cells in which the region is open) or
+        ``"attention"`` (a learned query).
     keep_position_table
         Hold a table of positions that is not used, as the published checkpoints do.
     extra

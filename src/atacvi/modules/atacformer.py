@@ -171,7 +171,12 @@ class AtacformerModule(AtacformerLossMixin, BaseModuleClass):
         if not len(seen) or bool((frequencies < 0).any()) or float(frequencies.max()) > 1:
             msg = "frequencies must be shares of cells within [0, 1], some of them positive"
             raise ValueError(msg)
-        self.idf[:n_active] = -frequencies.clamp(min=float(seen.min())).log().to(self.idf)
+        self.set_pooling_weights(-frequencies.clamp(min=float(seen.min())).log())
+
+    def set_pooling_weights(self, weights: Tensor) -> None:
+        """Set the weights of the pooling ``"idf"`` as they are, shape (active regions,)."""
+        n_active = self.embeddings.n_active
+        self.idf[:n_active] = weights.to(self.idf)
         self.idf[n_active:] = 0.0  # special tokens say nothing
 
     # ---- tokens to cells ------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atacvi.modules._craft_decoder import CrossModalDecoder
-from atacvi.nn import cross_modal_loss, gather_cells
+from atacvi.nn import RegionComponents, cross_modal_loss, gather_cells
 from atacvi.nn.cross_modal import INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE
 
 if TYPE_CHECKING:
@@ -29,17 +29,20 @@ class CRAFTModule(BaseModuleClass):
     .. math::
 
         g_c = \frac{W_g (e_g(x_c) - m_g) / s_g}{\lVert \cdot \rVert}, \quad
-        a_c = \frac{W_a (e_a(t_c) - m_a) / s_a}{\lVert \cdot \rVert}, \quad
-        S = e^{s}\, G A^\top
+        a_c = \frac{W_a (e_a(t_c) - m_a) / s_a + W_l (e_l(t_c) - m_l) / s_l}{\lVert \cdot \rVert},
+        \quad S = e^{s}\, G A^\top
 
-    The projections have no bias. m are running means of the cells: what all cells have in common
+    Accessibility is seen by a transformer, :math:`e_a`, and by linear components of the open regions
+    with a residual network, :math:`e_l`; either can be left out (`uses_transformer`,
+    ``n_components=0``, as in the public layout). The projections have no bias. m are running means of the cells: what all cells have in common
     tells none of them apart, and a small change of an encoder moves all of them alike; in training
     the mean of the minibatch is taken. s are the spreads at the start. In the public layout m is 0
     and s is 1. Parameters are named as in the public checkpoints: ``gene_encoder``,
     ``atac_encoder``, ``gene_projection``, ``atac_projection``, ``logit_scale``.
 
     A minibatch is a dictionary with ``"rna"`` (what the RNA encoder takes), ``"tokens"``
-    (`PackedTokens`), and maybe ``"batch"`` and ``"group"``, both (cells,).
+    (`PackedTokens`), maybe ``"context"``, those of them that the transformer sees, and maybe
+    ``"batch"`` and ``"group"``, both (cells,).
 
     Parameters
     ----------
@@ -53,6 +56,8 @@ class CRAFTModule(BaseModuleClass):
         Width of the shared space.
     n_decoder_hidden
         Width of the decoder's hidden layer.
+    n_components, n_component_hidden, n_component_layers, dropout_rate
+        Number of linear components of the open regions, and their residual network.
 
     Raises
     ------
@@ -78,8 +83,11 @@ class CRAFTModule(BaseModuleClass):
 
     gene_centre: Tensor
     atac_centre: Tensor
+    component_centre: Tensor
     gene_spread: Tensor
     atac_spread: Tensor
+    component_spread: Tensor
+    transformer_is_used: Tensor
     rna_mean: Tensor
     atac_mean: Tensor
 
@@ -91,10 +99,17 @@ class CRAFTModule(BaseModuleClass):
         *,
         n_latent: int = 64,
         n_decoder_hidden: int = 64,
+        n_components: int = 0,
+        n_component_hidden: int = 128,
+        n_component_layers: int = 1,
+        dropout_rate: float = 0.1,
     ) -> None:
         super().__init__()
         if min(n_latent, n_decoder_hidden) < 1:
             msg = f"n_latent={n_latent}, n_decoder_hidden={n_decoder_hidden}; both are at least 1."
+            raise ValueError(msg)
+        if n_components < 0:
+            msg = f"n_components={n_components}; it is at least 0."
             raise ValueError(msg)
         self.gene_encoder = gene_encoder
         self.atac_encoder = atac_encoder
@@ -104,11 +119,25 @@ class CRAFTModule(BaseModuleClass):
         n_atac = atac_encoder.config.hidden_size
         self.gene_projection = nn.Linear(n_rna, n_latent, bias=False)
         self.atac_projection = nn.Linear(n_atac, n_latent, bias=False)
+        self.component_encoder: RegionComponents | None = None
+        self.component_projection: nn.Linear | None = None
+        if n_components:
+            self.component_encoder = RegionComponents(
+                atac_encoder.embeddings.token_embeddings.num_embeddings,
+                n_components,
+                n_component_hidden,
+                n_component_layers,
+                dropout_rate,
+            )
+            self.component_projection = nn.Linear(n_components, n_latent, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
         self.register_buffer("gene_centre", torch.zeros(n_rna))
         self.register_buffer("atac_centre", torch.zeros(n_atac))
+        self.register_buffer("component_centre", torch.zeros(n_components))
         self.register_buffer("gene_spread", torch.ones(()))
         self.register_buffer("atac_spread", torch.ones(()))
+        self.register_buffer("component_spread", torch.ones(()))
+        self.register_buffer("transformer_is_used", torch.tensor(True))
         # means of the unit vectors: what is subtracted to close the gap between the modalities
         self.register_buffer("rna_mean", torch.zeros(n_latent))
         self.register_buffer("atac_mean", torch.zeros(n_latent))
@@ -128,9 +157,38 @@ class CRAFTModule(BaseModuleClass):
 
     def project_atac(self, encoded: Tensor, *, centre: bool = False) -> Tensor:
         """Return unit vectors of encoded accessibility, shape (cells, n_latent)."""
-        inner = (encoded - self._centre(encoded, self.atac_centre)) / self.atac_spread
-        unit = F.normalize(self.atac_projection(inner), dim=-1)
+        unit = F.normalize(self.coordinates_atac(encoded), dim=-1)
         return F.normalize(unit - self.atac_mean, dim=-1) if centre else unit
+
+    def coordinates_atac(self, encoded: Tensor) -> Tensor:
+        """Return what `project_atac` scales to unit length, shape (cells, n_latent).
+
+        Its length says how much a cell's regions tell: cells of few reads lie near the origin.
+        """
+        hidden, components = self.parts_of_atac(encoded)
+        found: Tensor | float = 0.0
+        if self.uses_transformer:
+            inner = (hidden - self._centre(hidden, self.atac_centre)) / self.atac_spread
+            found = self.atac_projection(inner)
+        if self.component_projection is not None:
+            inner = components - self._centre(components, self.component_centre)
+            found = found + self.component_projection(inner / self.component_spread)
+        return found  # type: ignore[return-value]
+
+    def parts_of_atac(self, encoded: Any) -> tuple[Any, Any]:
+        """Return the transformer's and the linear part of encoded accessibility."""
+        n_hidden = self.atac_projection.in_features
+        return encoded[:, :n_hidden], encoded[:, n_hidden:]
+
+    @property
+    def uses_transformer(self) -> bool:
+        """Whether the transformer takes part in the embedding of accessibility."""
+        return self.component_projection is None or bool(self.transformer_is_used)
+
+    @property
+    def n_atac(self) -> int:
+        """Width of encoded accessibility: the transformer's and the linear part."""
+        return self.atac_projection.in_features + len(self.component_centre)
 
     def _centre(self, encoded: Tensor, running: Tensor) -> Tensor:
         """Return the mean to subtract; in training the minibatch's, which the running one follows."""
@@ -147,19 +205,54 @@ class CRAFTModule(BaseModuleClass):
         """Return unit vectors of the RNA of cells, shape (cells, n_latent)."""
         return self.project_rna(self.encode_rna(rna, known), centre=centre)
 
-    def embed_atac(self, tokens: PackedTokens, *, centre: bool = False) -> Tensor:
+    def encode_atac(self, tokens: PackedTokens, context: PackedTokens | None = None) -> Tensor:
+        """Return what is known of the open regions of cells, shape (cells, n_atac).
+
+        Parameters
+        ----------
+        tokens
+            All open regions, for the linear components.
+        context
+            Those that the transformer sees; ``None`` takes all.
+        """
+        seen = tokens if context is None else context
+        if self.uses_transformer:
+            hidden = self.atac_encoder.encode(seen)
+        else:
+            hidden = self.atac_projection.weight.new_zeros(
+                tokens.n_cells, self.atac_projection.in_features
+            )
+        return torch.cat([hidden, self.encode_components(tokens)], dim=1)
+
+    def encode_components(self, tokens: PackedTokens) -> Tensor:
+        """Return the linear part with its residual network, shape (cells, n_components)."""
+        if self.component_encoder is None:
+            return self.atac_projection.weight.new_zeros(tokens.n_cells, 0)
+        rows = self.atac_encoder.embeddings.rows(tokens.ids)
+        return self.component_encoder(rows, tokens.offsets)
+
+    def embed_atac(
+        self,
+        tokens: PackedTokens,
+        context: PackedTokens | None = None,
+        *,
+        centre: bool = False,
+    ) -> Tensor:
         """Return unit vectors of the open regions of cells, shape (cells, n_latent)."""
-        return self.project_atac(self.atac_encoder.encode(tokens), centre=centre)
+        return self.project_atac(self.encode_atac(tokens, context), centre=centre)
 
     # ---- what scvi-tools calls ------------------------------------------------------------
 
     def _get_inference_input(self, tensors: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {"rna": tensors["rna"], "tokens": tensors["tokens"]}
+        kept = ("rna", "tokens", "context")
+        return {name: tensors[name] for name in kept if name in tensors}
 
     @auto_move_data
-    def inference(self, rna: Any, tokens: PackedTokens) -> dict[str, Tensor]:
+    def inference(
+        self, rna: Any, tokens: PackedTokens, context: PackedTokens | None = None
+    ) -> dict[str, Tensor]:
         """Return the unit vectors ``rna`` and ``atac``, both (cells, n_latent)."""
-        return {"rna": self.embed_rna(rna), "atac": self.embed_atac(tokens)}
+        return {"rna": self.embed_rna(rna), "atac": self.embed_atac(tokens, context)}
 
     def _get_generative_input(
         self, tensors: dict[str, Any], inference_outputs: dict[str, Any], **_: Any

@@ -24,6 +24,7 @@ from atacvi.nn.heads import ClassificationHead, ProjectionHead, ReplacedTokenHea
 from atacvi.nn.information import info_nce, squared_mmd
 from atacvi.nn.low_rank import add_low_rank, low_rank_state, merge_low_rank
 from atacvi.nn.pooling import AttentionPooling, pool_mean
+from atacvi.nn.region_components import RegionComponents
 from atacvi.nn.row_gather import take_rows
 from atacvi.nn.sparse_input import scale_rows_to_unit, weighted_feature_sum
 from atacvi.nn.spectral_map import SpectralMap
@@ -39,8 +40,8 @@ __all__ = [
     "ConcatFusion",
     "CrossAttention",
     "EmbeddingEncoder",
-    "ExpressionEncoder",
     "ExpertFusion",
+    "ExpressionEncoder",
     "ExpressionHead",
     "FeatureSelfAttention",
     "LearntRows",
@@ -50,6 +51,7 @@ __all__ = [
     "PeakHead",
     "Posterior",
     "ProjectionHead",
+    "RegionComponents",
     "ReplacedTokenHead",
     "ResidualDenoiser",
     "RnaEncoder",

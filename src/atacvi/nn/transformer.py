@@ -143,10 +143,20 @@ class PackedTransformerLayer(nn.Module):
 
     def forward(self, x: Tensor, layout: PackedLayout) -> Tensor:
         """Return the tokens after the layer, shape (tokens, n_embed)."""
-        x = self.norm1(x + self.dropout(self.self_attn(x, layout)))
+        if not torch.is_grad_enabled() and _adds_nothing(self.self_attn.out_proj):
+            x = self.norm1(x)
+        else:
+            x = self.norm1(x + self.dropout(self.self_attn(x, layout)))
+        if not torch.is_grad_enabled() and _adds_nothing(self.linear2):
+            return self.norm2(x)
         # in place: neither linear layer needs the input of the ReLU for its gradient
         hidden = F.relu(self.linear1(x), inplace=True)
         return self.norm2(x + self.dropout(self.linear2(self.dropout(hidden))))
+
+
+def _adds_nothing(last: nn.Module) -> bool:
+    """Whether a branch ends in a map that is still zero, as at a start: it need not be computed."""
+    return not any(bool(parameter.any()) for parameter in last.parameters())
 
 
 class PackedTransformer(nn.Module):

@@ -6,27 +6,44 @@ from atacvi.training.atacdiff_stages import BeginMixture, SelectFromStart
 from atacvi.training.atacdiff_start import (
     fit_latent_prior,
     standardise_latents,
+    start_autoencoder,
     start_from_data,
 )
 from atacvi.training.atacformer_plan import FinetuningPlan, PretrainingPlan, TokenTrainingPlan
 from atacvi.training.atacformer_start import (
     balanced_rows,
+    directed_rows,
     set_pooling_weights,
     spectral_loadings,
     start_atacformer,
 )
-from atacvi.training.corruption import NEGATIVES, TokenCorruption
-from atacvi.training.craft_plan import AlignmentPlan, DecoderPlan
-from atacvi.training.craft_start import (
+from atacvi.training.canonical import (
     CanonicalDirections,
     best_logit_scale,
     canonical_directions,
+    held_out_contrast,
+)
+from atacvi.training.corruption import NEGATIVES, TokenCorruption
+from atacvi.training.craft_components import (
+    RegionMap,
+    fit_region_map,
+    region_weights,
+    start_region_components,
+)
+from atacvi.training.craft_plan import AlignmentPlan, DecoderPlan
+from atacvi.training.craft_start import (
     start_alignment,
     start_decoder,
     start_embedding_encoder,
     start_expression_encoder,
 )
-from atacvi.training.craft_views import AlignmentViews, DecoderViews, sparse_rows
+from atacvi.training.craft_views import (
+    AlignmentViews,
+    DecoderViews,
+    sample_cells,
+    sparse_rows,
+)
+from atacvi.training.cross_fitting import CrossFit, cross_fit
 from atacvi.training.denoiser_plan import (
     CellLatents,
     DenoiserPlan,
@@ -36,7 +53,9 @@ from atacvi.training.denoiser_plan import (
 )
 from atacvi.training.emphasis import emphasis_of
 from atacvi.training.head_start import logistic_rows, start_classification_head
+from atacvi.training.loadings import Loadings, fit_loadings
 from atacvi.training.mixture import mixture_of
+from atacvi.training.neighbour_gain import neighbour_gain
 from atacvi.training.nonfinite import StopOnNonFinite
 from atacvi.training.plans import (
     MultiViewTrainingPlan,
@@ -53,7 +72,7 @@ from atacvi.training.query import (
 from atacvi.training.resume import CheckpointEachEpoch, checkpoint_path, read_checkpoint
 from atacvi.training.schedules import ramp, warmup_cosine
 from atacvi.training.selection import SelectBest, TokenCheckpoint
-from atacvi.training.splitter import SparseDataSplitter
+from atacvi.training.splitter import CrossFittedSplitter, SparseDataSplitter
 from atacvi.training.stages import MultiViewStages, StageSchedule
 from atacvi.training.starts import StartFromData
 from atacvi.training.token_batches import (
@@ -83,6 +102,8 @@ __all__ = [
     "CanonicalDirections",
     "CellLatents",
     "CheckpointEachEpoch",
+    "CrossFit",
+    "CrossFittedSplitter",
     "DecoderPlan",
     "DecoderViews",
     "DenoiserPlan",
@@ -90,13 +111,15 @@ __all__ = [
     "FinetuningViews",
     "LatentDataModule",
     "LearnNewColumns",
-    "SelectDenoiser",
+    "Loadings",
     "MultiViewStages",
     "MultiViewTrainingPlan",
     "NEGATIVES",
     "PretrainingPlan",
     "PretrainingViews",
+    "RegionMap",
     "SelectBest",
+    "SelectDenoiser",
     "SelectFromStart",
     "SparseDataSplitter",
     "StageSchedule",
@@ -114,28 +137,38 @@ __all__ = [
     "canonical_directions",
     "check_plan_kwargs",
     "checkpoint_path",
+    "directed_rows",
+    "cross_fit",
     "emphasis_of",
     "fit_latent_prior",
+    "fit_loadings",
+    "fit_region_map",
+    "held_out_contrast",
     "held_out_denoising_loss",
+    "logistic_rows",
     "mixture_of",
+    "neighbour_gain",
     "pack",
+    "plan_arguments",
     "ramp",
     "read_checkpoint",
+    "refuse_unknown",
+    "region_weights",
+    "sample_cells",
     "set_pooling_weights",
     "sparse_rows",
     "spectral_loadings",
     "split_cells",
     "standardise_latents",
     "start_alignment",
+    "start_autoencoder",
     "start_atacformer",
-    "logistic_rows",
-    "plan_arguments",
-    "refuse_unknown",
     "start_classification_head",
-    "start_from_data",
     "start_decoder",
     "start_embedding_encoder",
     "start_expression_encoder",
+    "start_from_data",
+    "start_region_components",
     "thin_cells",
     "token_loader",
     "warmup_cosine",

@@ -15,7 +15,7 @@ from atacvi.training.schedules import ramp, warmup_cosine
 if TYPE_CHECKING:
     from atacvi.modules import AtacformerModule, AtacformerObjectives
 
-_EMBEDDINGS = "embeddings."
+_EMBEDDINGS, _ENCODER = "embeddings.", "encoder."
 # Parameters without a sensible zero: decay would pull them to arbitrary values.
 _NO_DECAY = ("bias", "norm", "embeddings.", "query")
 _FEWEST_PAIRS = 2
@@ -30,8 +30,10 @@ class TokenTrainingPlan(LightningModule):
         Module to train.
     lr
         Highest learning rate.
-    embedding_lr_factor
-        Learning rate of the table of regions relative to `lr`.
+    embedding_lr_factor, encoder_lr_factor
+        Learning rates of the table of regions and of the layers relative to `lr`, which is that of
+        the heads. Layers that start as the identity, or that were pretrained, have something to
+        lose, unlike heads: the signal of a cell is a small part of its tokens' length.
     weight_decay
         Of AdamW; biases, norms and embeddings are not decayed.
     warmup
@@ -45,7 +47,8 @@ class TokenTrainingPlan(LightningModule):
         module: AtacformerModule,
         *,
         lr: float,
-        embedding_lr_factor: float = 0.1,
+        embedding_lr_factor: float = 1.0,
+        encoder_lr_factor: float = 0.1,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         n_cycles: int = 1,
@@ -59,6 +62,7 @@ class TokenTrainingPlan(LightningModule):
             raise ValueError(msg)
         self.module = module
         self.lr, self.embedding_lr_factor = lr, embedding_lr_factor
+        self.encoder_lr_factor = encoder_lr_factor
         self.weight_decay, self.warmup, self.n_cycles = weight_decay, warmup, n_cycles
 
     def losses(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], int]:
@@ -92,37 +96,30 @@ class TokenTrainingPlan(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return a fused AdamW with its schedule, which is stepped with each minibatch."""
-        groups: dict[str, list[torch.nn.Parameter]] = {"embeddings": [], "plain": [], "decay": []}
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for name, parameter in self.module.named_parameters():
             if not parameter.requires_grad:
                 continue
+            factor = 1.0
             if name.startswith(_EMBEDDINGS):
-                groups["embeddings"].append(parameter)
-            elif any(part in name for part in _NO_DECAY):
-                groups["plain"].append(parameter)
-            else:
-                groups["decay"].append(parameter)
-        options: list[dict[str, Any]] = [
-            {
-                "params": groups["embeddings"],
-                "weight_decay": 0.0,
-                "lr": self.lr * self.embedding_lr_factor,
-            },
-            {"params": groups["plain"], "weight_decay": 0.0},
-            {"params": groups["decay"]},
+                factor = self.embedding_lr_factor
+            elif name.startswith(_ENCODER):
+                factor = self.encoder_lr_factor
+            decay = 0.0 if any(part in name for part in _NO_DECAY) else self.weight_decay
+            groups.setdefault((self.lr * factor, decay), []).append(parameter)
+        options = [
+            {"params": parameters, "lr": lr, "weight_decay": decay}
+            for (lr, decay), parameters in groups.items()
         ]
-        options = [group for group in options if group["params"]]
-        optimizer = torch.optim.AdamW(
-            options, lr=self.lr, weight_decay=self.weight_decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(options, lr=self.lr, fused=True)
         n_steps = max(int(self.trainer.estimated_stepping_batches), 1)
         n_warmup = min(round(self.warmup * n_steps), n_steps - 1)
 
-        def factor(step: int) -> float:
+        def schedule(step: int) -> float:
             # the first step is taken at a small rate, not at none
             return warmup_cosine(step + 1, n_warmup + 1, n_steps + 1, self.n_cycles)
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

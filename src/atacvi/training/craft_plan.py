@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 # Parameters without a sensible zero: decay would pull them to arbitrary values.
 _NO_DECAY = ("bias", "norm", "embeddings.", "query", "offset", "logit_scale", "dispersion")
-_ENCODERS = ("gene_encoder.", "atac_encoder.")
+_ENCODERS = ("gene_encoder.", "atac_encoder.", "component_encoder.")
+# What starts by adding nothing learns as fast as the projections
+_RESIDUAL = ("gene_encoder.blocks.", "component_encoder.")
 
 
 class CRAFTPlan(TokenTrainingPlan):
@@ -28,8 +30,9 @@ class CRAFTPlan(TokenTrainingPlan):
     lr
         Highest learning rate, of the projections or the decoder.
     encoder_lr_factor
-        Learning rate of the encoders relative to `lr`. Low: what tells cells apart is a small part
-        of what the encoders give, and large steps wash the start away.
+        Learning rate of the encoders relative to `lr`, but for residual networks on linear maps.
+        Low: what tells cells apart is a small part of what the encoders give, and large steps wash
+        the start away.
     weight_decay
         Of AdamW; biases, norms, embeddings and the temperature are not decayed.
     warmup
@@ -61,15 +64,16 @@ class CRAFTPlan(TokenTrainingPlan):
         for name, parameter in self.module.named_parameters():
             if not parameter.requires_grad or not name.startswith(self.trained):
                 continue
-            kind = (name.startswith(_ENCODERS), not any(part in name for part in _NO_DECAY))
+            is_slow = name.startswith(_ENCODERS) and not name.startswith(_RESIDUAL)
+            kind = (is_slow, not any(part in name for part in _NO_DECAY))
             groups.setdefault(kind, []).append(parameter)
         options = [
             {
                 "params": parameters,
-                "lr": self.lr * (self.encoder_lr_factor if is_encoder else 1.0),
+                "lr": self.lr * (self.encoder_lr_factor if is_slow else 1.0),
                 "weight_decay": self.weight_decay if decays else 0.0,
             }
-            for (is_encoder, decays), parameters in groups.items()
+            for (is_slow, decays), parameters in groups.items()
         ]
         optimizer = torch.optim.AdamW(options, lr=self.lr, fused=True)
         n_steps = max(int(self.trainer.estimated_stepping_batches), 1)
@@ -102,7 +106,8 @@ class AlignmentPlan(CRAFTPlan):
     (2021).
     """
 
-    trained = (*_ENCODERS, "gene_projection.", "atac_projection.", "logit_scale")
+    trained = (*_ENCODERS, "gene_projection.", "atac_projection.", "component_projection.",
+               "logit_scale")  # fmt: skip
 
     def losses(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], int]:
         """Return the contrast, what it tells, and the number of cells."""

@@ -60,6 +60,43 @@ def sparse_rows(
     )
 
 
+def sample_cells(
+    ids: np.ndarray, offsets: np.ndarray, rng: np.random.Generator, max_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample tokens of cells that hold more than a context, without replacement.
+
+    Parameters
+    ----------
+    ids, offsets
+        Packed tokens.
+    rng
+        Generator.
+    max_tokens
+        Tokens of a cell at most.
+
+    Returns
+    -------
+    Tokens and offsets; the tokens of a cell stay in order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from atacvi.training import sample_cells
+    >>> rng = np.random.default_rng(0)
+    >>> sample_cells(np.arange(9), np.array([0, 7, 9]), rng, 3)[1].tolist()
+    [0, 3, 5]
+    """
+    lengths = np.diff(offsets)
+    if not (lengths > max_tokens).any():
+        return ids, offsets
+    cell = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((rng.random(len(ids)), cell))
+    place = np.arange(len(ids)) - offsets[:-1][cell]
+    kept = np.sort(order[place < max_tokens])
+    starts = np.concatenate([[0], np.cumsum(np.minimum(lengths, max_tokens))])
+    return ids[kept], starts.astype(np.int64)
+
+
 class AlignmentViews:
     """Both modalities of a minibatch's cells, seeded by its plan.
 
@@ -70,6 +107,8 @@ class AlignmentViews:
     token_dropout, count_dropout
         Largest share of a cell's tokens, and of its RNA reads, that is left out. What is left of
         both must find each other: the shares of sampling noise do not.
+    max_tokens
+        Tokens of a cell in a view of their own, ``context``; ``None`` leaves that view out.
     seed
         Seed.
     """
@@ -80,6 +119,7 @@ class AlignmentViews:
         *,
         token_dropout: float = 0.0,
         count_dropout: float = 0.0,
+        max_tokens: int | None = None,
         seed: int = 0,
     ) -> None:
         if not (0 <= token_dropout < 1 and 0 <= count_dropout < 1):
@@ -88,11 +128,11 @@ class AlignmentViews:
                 "left out lie in [0, 1)."
             )
             raise ValueError(msg)
-        self.rna, self.seed = rna, seed
+        self.rna, self.max_tokens, self.seed = rna, max_tokens, seed
         self.token_dropout, self.count_dropout = token_dropout, count_dropout
 
     def __call__(self, plan: BatchPlan, ids: np.ndarray, offsets: np.ndarray) -> dict[str, Any]:
-        """Return ``tokens`` and ``rna``."""
+        """Return ``tokens``, ``rna``, and ``context`` where one was asked for."""
         rng = np.random.default_rng([self.seed, plan.epoch, plan.number, 6])
         if self.token_dropout > 0:
             ids, offsets = thin_cells(ids, offsets, rng, self.token_dropout)
@@ -100,7 +140,10 @@ class AlignmentViews:
             rna: Any = torch.as_tensor(self.rna[plan.cells], dtype=torch.float32)
         else:
             rna = sparse_rows(self.rna, plan.cells, rng, self.count_dropout)
-        return {"tokens": pack(ids, offsets), "rna": rna}
+        views = {"tokens": pack(ids, offsets), "rna": rna}
+        if self.max_tokens is not None:
+            views["context"] = pack(*sample_cells(ids, offsets, rng, self.max_tokens))
+        return views
 
 
 class DecoderViews:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 # Inverse strengths of the penalty that are tried, for inputs of unit variance.
 _PENALTIES = (0.01, 0.1, 1.0, 10.0)
+# By which power of their variance directions are shrunk to one scale: as they are, where those of
+# small variance are mostly noise; or half way to equal, where these tell types apart.
+_WHITENING = (0.0, 0.5)
+# Directions of a smaller share of the largest variance are not enlarged any more.
+_LEAST_VARIANCE = 1e-6
 _MAX_ITERATIONS = 300
 
 
@@ -38,7 +43,8 @@ def start_classification_head(
     training
         Centred embeddings, shape (cells, width), and codes, shape (cells,), -1 for none.
     held_out
-        The same of held-out cells, on which the penalty is chosen; they may be none.
+        The same of held-out cells, on which the penalty and the scale of the directions are chosen;
+        they may be none.
 
     Returns
     -------
@@ -52,32 +58,32 @@ def start_classification_head(
     classes, counts = np.unique(codes, return_counts=True)
     if head.dense is not None or len(classes) < 2:
         return None
-    # Of one scale for all directions: those of small variance are mostly noise.
-    scale = max(float(values.std()), 1e-12)
     weights = (counts.mean() / counts)[np.searchsorted(classes, codes)] ** 0.5
     test, test_codes = _labelled(*held_out)
     seen = np.isin(test_codes, classes)
-    best: tuple[float, float, LogisticRegression] | None = None
-    for penalty in _PENALTIES if seen.any() else (1.0,):
-        fit = LogisticRegression(C=penalty, max_iter=_MAX_ITERATIONS)
-        with warnings.catch_warnings():
-            # A start need not be the optimum: the training goes on from it.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            fit.fit(values / scale, codes, sample_weight=weights)
-        loss = 0.0
-        if seen.any():
-            probability = fit.predict_proba(test[seen] / scale)
-            loss = float(log_loss(test_codes[seen], probability, labels=classes))
-        if best is None or loss < best[0]:
-            best = (loss, penalty, fit)
+    best: tuple[float, float, np.ndarray, LogisticRegression] | None = None
+    for power in _WHITENING if seen.any() else _WHITENING[:1]:
+        turn = _whitening(values, power)
+        for penalty in _PENALTIES if seen.any() else (1.0,):
+            fit = LogisticRegression(C=penalty, max_iter=_MAX_ITERATIONS)
+            with warnings.catch_warnings():
+                # A start need not be the optimum: the training goes on from it.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                fit.fit(values @ turn, codes, sample_weight=weights)
+            loss = 0.0
+            if seen.any():
+                probability = fit.predict_proba(test[seen] @ turn)
+                loss = float(log_loss(test_codes[seen], probability, labels=classes))
+            if best is None or loss < best[0]:
+                best = (loss, penalty, turn, fit)
     assert best is not None
-    _, penalty, fit = best
+    _, penalty, turn, fit = best
     rows, offsets = logistic_rows(fit)
     # A class without training cells stays below those with some.
     head.classifier.weight.zero_()
     head.classifier.bias.fill_(float(offsets.min()) - 5.0)
     index = torch.as_tensor(classes)
-    head.classifier.weight[index] = torch.as_tensor(rows / scale).to(head.classifier.weight)
+    head.classifier.weight[index] = torch.as_tensor(rows @ turn.T).to(head.classifier.weight)
     head.classifier.bias[index] = torch.as_tensor(offsets).to(head.classifier.bias)
     return penalty
 
@@ -91,6 +97,18 @@ def logistic_rows(fit: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
         return fit.coef_, fit.intercept_
     rows = np.vstack([-fit.coef_, fit.coef_]) / 2
     return rows, np.concatenate([-fit.intercept_, fit.intercept_]) / 2
+
+
+def _whitening(values: np.ndarray, power: float) -> np.ndarray:
+    """Return the map onto principal directions, shrunk by a power of their variance.
+
+    Its output has mean variance one, as have the inputs of a penalty of common strength.
+    """
+    variance, basis = np.linalg.eigh(np.atleast_2d(np.cov(values.T)))
+    variance = np.maximum(variance, _LEAST_VARIANCE * max(float(variance.max()), 1e-24))
+    scaled = basis * variance ** (-power / 2)
+    mean = float((variance ** (1.0 - power)).mean())
+    return scaled / max(mean, 1e-24) ** 0.5
 
 
 def _labelled(values: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

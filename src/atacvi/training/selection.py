@@ -35,6 +35,8 @@ class SelectBest(Callback):
         Scores without improvement that end the training; ``None`` trains to the end.
     min_delta
         Improvement that counts.
+    from_start
+        Whether the starting values are a candidate: what few cells teach can be worse.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class SelectBest(Callback):
         every: int = 1,
         patience: int | None = None,
         min_delta: float = 0.0,
+        from_start: bool = False,
     ) -> None:
         self.monitor, self.probe, self.every = monitor, probe, every
-        self.patience, self.min_delta = patience, min_delta
+        self.patience, self.min_delta, self.from_start = patience, min_delta, from_start
         self.best = -float("inf")
         self.best_epoch: int | None = None
         self.best_state: dict[str, torch.Tensor] | None = None
@@ -63,6 +66,16 @@ class SelectBest(Callback):
         for key, value in state_dict.items():
             setattr(self, key, value)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the starting values, where they are a candidate."""
+        if not self.from_start or self.best_state is not None:
+            return
+        if self.probe is not None:
+            self.best = float(next(iter(self.probe().values())))
+        else:
+            self.best = self._validation_score(trainer, pl_module)
+        self._keep(pl_module)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the epoch; the validation lies behind."""
         score = self._score(trainer, pl_module)
@@ -70,8 +83,7 @@ class SelectBest(Callback):
             return
         if score > self.best + self.min_delta:
             self.best, self.best_epoch, self.waited = score, trainer.current_epoch, 0
-            state = pl_module.module.state_dict()
-            self.best_state = {k: v.detach().cpu().clone() for k, v in state.items()}
+            self._keep(pl_module)
             return
         self.waited += 1
         if self.patience is not None and self.waited >= self.patience:
@@ -90,9 +102,28 @@ class SelectBest(Callback):
             pl_module.log(f"probe_{name}", found, sync_dist=True)
         return float(next(iter(scores.values())))
 
+    def _keep(self, pl_module: LightningModule) -> None:
+        state = pl_module.module.state_dict()
+        self.best_state = {k: v.detach().cpu().clone() for k, v in state.items()}
+
+    @torch.no_grad()
+    def _validation_score(self, trainer: Trainer, pl_module: LightningModule) -> float:
+        """Return the mean score of the validation minibatches, as it is logged after an epoch."""
+        plan: Any = pl_module
+        total = n_total = 0.0
+        was_training = plan.training
+        plan.eval()
+        for batch in trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
+            _, parts, n_cells = plan.losses(trainer.strategy.batch_to_device(batch))
+            total, n_total = total + n_cells * float(parts["score"]), n_total + n_cells
+        plan.train(was_training)
+        return total / max(n_total, 1.0)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the best weights back."""
+        """Put the best weights back, and tell if they are those of the start."""
         if self.best_state is not None:
+            if self.best_epoch is None:
+                logger.info("No epoch was better than the start, which remains.")
             pl_module.module.load_state_dict(self.best_state)
         self.best_state = None
 
