@@ -99,7 +99,8 @@ def test_plan_arguments_take_effect(case):
     before = weights(model)
     case.builder.fit(model, 1, plan_kwargs={"lr": 0.0, "weight_decay": 0.0})
     trained = {name for name, _ in model.module.named_parameters()}
-    changed = {n for n, v in weights(model).items() if not torch.equal(v, before[n])}
+    # What is set in closed form is set again, and may differ by rounding.
+    changed = {n for n, v in weights(model).items() if not torch.allclose(v, before[n], atol=1e-6)}
     assert not {n for n in changed & trained if not n.startswith("prior.")}
 
 

@@ -448,6 +448,7 @@ def test_genes_in_another_order_or_in_part(model, query):
 
 def test_the_transformer_takes_no_part_unless_asked_for(pairs, model, query):
     assert not model.module.uses_transformer
+    CRAFTModel.setup_mudata(pairs, batch_key="batch", labels_key="cell_type")
     fresh = build(pairs).module.atac_encoder.state_dict()
     found = model.module.atac_encoder.state_dict()
     assert all(torch.equal(found[name], value) for name, value in fresh.items())
