@@ -29,7 +29,6 @@ CONT_COVS_KEY: Final = "extra_continuous_covs"
 SIZE_FACTOR_KEY: Final = "size_factor"
 INDICES_KEY: Final = "ind_x"
 CONDITION_KEY: Final = "condition"
-COMPONENTS_KEY: Final = "spectral_components"
 
 # Slots that functions and models write
 UNS_KEY: Final = "atacvi"

@@ -88,7 +88,7 @@ def test_partial_diffusion_from_noise_is_generation_given_the_cell(model):
     batch = out["batch"]
     with torch.inference_mode():
         h = model.module.sample_latents(
-            model.module.auxiliary_posterior(batch, crossed=True).mean,
+            out["auxiliary"].mean,
             batch.label,
             batch.batch,
             batch.depth.view(-1),

@@ -351,7 +351,7 @@ def test_a_trained_query_differs_in_the_new_columns_alone(reference):
     interrupted = atacvi.ATACDiffModel.load_query_data(query(), reference)
     interrupt(interrupted, "autoencoder")
     assert not interrupted.is_trained
-    mapped.train(2, batch_size=32, early_stopping=False, **QUIET)
+    mapped.train(2, batch_size=32, **QUIET)
     assert mapped.is_trained
     for name, value in state(mapped).items():
         if name.startswith("autoencoder.") and name.endswith("covariates.weight"):

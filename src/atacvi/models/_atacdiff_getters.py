@@ -300,8 +300,6 @@ class ATACDiffGettersMixin(StreamingMixin):
         if mode == "aux":
             return module.auxiliary_log_rates(z, covariates, columns)
         if mode != "ae":
-            mean, variance = module.auxiliary_posterior(batch, crossed=True)  # as in its training
-            z = mean if use_z_mean else mean + variance.sqrt() * torch.randn_like(mean)
             start = 1.0 if mode == "diffusion" else t_start
             # A number for each cell and draw, whichever minibatch the cell is in
             numbers = (int(cell) * 1_000_003 + draw for cell in cells)

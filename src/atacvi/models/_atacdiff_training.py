@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,6 @@ from atacvi.training import (
     BeginMixture,
     CellLatents,
     CheckpointEachEpoch,
-    CrossFittedSplitter,
     DenoiserPlan,
     LatentDataModule,
     LearnNewColumns,
@@ -200,10 +198,8 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
     def _epochs(self, given: dict[str, int | None]) -> dict[str, int]:
         """Return the epochs of each stage: small data get about as many steps as large data."""
         share = 10_000 / max(1, self.adata.n_obs)
-        fitted = self.module.fixes_loadings
         chosen = {
-            # Where the loadings were fitted only the uncertainty of the latents is learnt.
-            "autoencoder": 10 if fitted else int(np.clip(round(40 * share), 20, 200)),
+            "autoencoder": int(np.clip(round(40 * share), 20, 200)),
             # Without a network to refine z only its decoder learns, from a good start.
             "auxiliary": int(np.clip(round(20 * share), 15, 60)) if self._refines() else 15,
             "diffusion": 60,
@@ -233,8 +229,6 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
 
     def _run_stage(self, stage: Stage, max_epochs: int, run: _Run) -> None:
         self.module.begin(stage)
-        if stage in ("diffusion", "prior") and not self._is_query:
-            self._cross_fit(run.split, start=False)
         try:
             if stage in ("autoencoder", "auxiliary"):
                 self._train_on_counts(stage, max_epochs, run)
@@ -256,16 +250,10 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
         module, train = self.module, run.split[0]
         checkpoint = None if run.checkpoint_dir is None else f"{run.checkpoint_dir}/{stage}"
         started = run.resume and checkpoint is not None and checkpoint_path(checkpoint).exists()
-        # A stopped autoencoder needs the map before its checkpoint is read.
-        if not (self._is_query or self.stages_done_ or (started and stage != "autoencoder")):
+        if not (started or self._is_query or self.stages_done_):
             self._start(run.split)
             module.begin(stage)  # which parts learn depends on the number of cells
-        splitter_cls: Any = self._data_splitter_cls
-        if stage == "autoencoder" and not self._is_query:
-            self._cross_fit(run.split, start=not (started or stage in self.stages_done_))
-            every = self._crossed_components(self.adata, np.arange(self.adata.n_obs))
-            splitter_cls = partial(CrossFittedSplitter, components=every)
-        splitter = splitter_cls(
+        splitter = self._data_splitter_cls(
             self.adata_manager,
             batch_size=run.batch_size,
             external_indexing=[part for part in run.split if len(part)],

@@ -67,8 +67,7 @@ class GenerationMixin(StreamingMixin):
             Semantic latents z, shape (n, n_latent), such as `sample_prior` or
             `get_latent_representation` give.
         adata, indices
-            Cells whose z, label, batch and depth the new ones take, in their order. Training cells
-            have the z that an unseen cell with their peaks would have.
+            Cells whose z, label, batch and depth the new ones take, in their order.
         batch
             Batch of each cell, or one for all; ``None`` draws as in training.
         guidance_scale
@@ -114,8 +113,8 @@ class GenerationMixin(StreamingMixin):
         self._require_stages("autoencoder", "auxiliary", "diffusion", "prior")  # type: ignore[attr-defined]
         _check_options(output, guidance_scale)
         generator = torch.Generator().manual_seed(seed)
-        observed = adata is not None or indices is not None
         cells = self._cells_to_draw(n, labels, latent, adata, indices, batch, generator)
+        observed = adata is not None or indices is not None
         cells = cells._replace(depth=self._depths(library_size, cells, observed))
         options = SamplerOptions(guidance_scale, sampler, n_steps, eta)
         module = self.module  # type: ignore[attr-defined]
@@ -217,7 +216,7 @@ class GenerationMixin(StreamingMixin):
         parts = []
         for _, tensors in self._minibatches(adata, positions, None):
             batch = module.read_batch(tensors)
-            mean = module.auxiliary_posterior(batch, crossed=True).mean
+            mean = module.auxiliary_posterior(batch).mean
             parts.append((mean, batch.label, batch.batch, batch.depth.view(-1)))
         z, label, batches, depth = (torch.cat(values) for values in zip(*parts, strict=True))
         if module.n_labels == 0:

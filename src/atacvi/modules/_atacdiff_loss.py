@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from atacvi.diffusion import Process
+    from atacvi.likelihoods import SparseTarget
     from atacvi.modules.atacdiff import PeakBatch, Stage
     from atacvi.nn import AuxiliaryDecoder, AuxiliaryEncoder, PeakAutoencoder, Posterior
     from atacvi.priors import GaussianMixturePrior, StandardNormalPrior
@@ -54,7 +55,6 @@ class ATACDiffLossMixin:
     kernel: Literal["imq", "rbf"]
     condition_dropout: float
     unit_sphere: bool
-    fixes_loadings: bool
     n_train: Tensor
     latent_mean: Tensor
     latent_scale: Tensor
@@ -64,8 +64,8 @@ class ATACDiffLossMixin:
     autoencoder: PeakAutoencoder
     auxiliary_encoder: AuxiliaryEncoder
     auxiliary_decoder: AuxiliaryDecoder
-    auxiliary_posterior: Callable[..., Posterior]
-    latent_posterior: Callable[[PeakBatch], Posterior]
+    auxiliary_posterior: Callable[[PeakBatch], Posterior]
+    latent_posterior: Callable[[SparseTarget], Posterior]
     denoiser: nn.Module
     process: Process
     prior: GaussianMixturePrior
@@ -105,7 +105,7 @@ class ATACDiffLossMixin:
         reconstruction = -self.atac_log_prob(batch, vector, draw, rows)
         kl = self.standard_latent_kl(posterior)
         per_cell = reconstruction + kl_weight * kl
-        if self.training and self.loading_precision > 0 and not self.fixes_loadings:
+        if self.training and self.loading_precision > 0:
             per_cell = per_cell + loading_penalty(
                 vector, rows, self.loading_precision, self.n_train, draw.weight
             )
@@ -227,7 +227,7 @@ class ATACDiffLossMixin:
     @torch.no_grad()
     def standard_latents(self, batch: PeakBatch) -> Tensor:
         """Return a sample of h, standardised over the training cells, (cells, n_latent_ae)."""
-        mean, variance = self.latent_posterior(batch)
+        mean, variance = self.latent_posterior(batch.atac)
         h = mean + variance.sqrt() * torch.randn_like(mean)
         return (h - self.latent_mean) / self.latent_scale
 

@@ -9,14 +9,7 @@ from scvi.module.base import BaseModuleClass, auto_move_data
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from atacvi._constants import (
-    BATCH_KEY,
-    COMPONENTS_KEY,
-    CONDITION_KEY,
-    LABELS_KEY,
-    SIZE_FACTOR_KEY,
-    X_KEY,
-)
+from atacvi._constants import BATCH_KEY, CONDITION_KEY, LABELS_KEY, SIZE_FACTOR_KEY, X_KEY
 from atacvi.diffusion import FlowMatching, GaussianDiffusion
 from atacvi.likelihoods import SparseTarget
 from atacvi.modules._atacdiff_evaluation import ATACDiffEvaluationMixin
@@ -67,9 +60,6 @@ class PeakBatch(NamedTuple):
         Codes, shape (cells,); the unlabelled category is `n_labels`.
     condition
         Embedding of another view of the cell, shape (cells, n_condition), or ``None``.
-    components
-        Spectral components from maps that did not see the cell, shape (cells, n_spectral), not a
-        number in the rows of other cells; or ``None``.
     """
 
     atac: SparseTarget
@@ -78,7 +68,6 @@ class PeakBatch(NamedTuple):
     label: Tensor
     batch: Tensor
     condition: Tensor | None
-    components: Tensor | None = None
 
 
 def _check_choices(**given: tuple[str, tuple[str, ...]]) -> None:
@@ -298,17 +287,6 @@ class ATACDiffModule(
             return self.refine
         return bool(self.n_train >= MIN_CELLS_REFINEMENT)
 
-    @property
-    def fixes_loadings(self) -> bool:
-        """Whether the autoencoder stays as it was fitted, but for the uncertainty of its latents.
-
-        Its likelihood rewards a latent that repeats the cell's own counts; the regression of peaks
-        on latents that are free of them does not, and generates better. Effects of covariates have
-        to be learnt.
-        """
-        spectral = self.auxiliary_encoder.spectral is not None
-        return spectral and not self.unit_sphere and self.n_covariates == 0
-
     def begin(self, stage: Stage) -> None:
         """Begin a stage of training: only its parts learn."""
         self.stage = stage
@@ -325,10 +303,6 @@ class ATACDiffModule(
             part.requires_grad_(True)
         if self.auxiliary_encoder.spectral is not None and not self.refines:
             self.auxiliary_encoder.mean.requires_grad_(False)
-        if self.fixes_loadings and stage == "autoencoder":
-            self.autoencoder.requires_grad_(False)
-            for part in (self.autoencoder.encoder, self.autoencoder.log_variance):
-                part.requires_grad_(True)
         self.gate_logits.requires_grad_(stage == "autoencoder" and self.likelihood == "zip")
 
     # ---- reading ----------------------------------------------------------------------------
@@ -351,7 +325,6 @@ class ATACDiffModule(
             label=tensors[LABELS_KEY].long().view(-1),
             batch=tensors[BATCH_KEY].long().view(-1),
             condition=tensors[CONDITION_KEY].float() if CONDITION_KEY in tensors else None,
-            components=tensors.get(COMPONENTS_KEY),
         )
 
     def read_covariates(self, tensors: dict[str, Tensor], transform_batch: int | None) -> Tensor:
@@ -376,7 +349,7 @@ class ATACDiffModule(
         n_samples
             Samples of h; they form a leading axis when more than one.
         """
-        posterior = self.latent_posterior(batch)
+        posterior = self.latent_posterior(batch.atac)
         qh = Normal(posterior.mean.float(), posterior.variance.float().sqrt())
         auxiliary = self.auxiliary_posterior(batch)
         return {
@@ -388,20 +361,13 @@ class ATACDiffModule(
             "batch": batch,
         }
 
-    def latent_posterior(self, batch: PeakBatch) -> Posterior:
+    def latent_posterior(self, atac: SparseTarget) -> Posterior:
         """Return mean and variance of h, each (cells, n_latent_ae)."""
-        return self.autoencoder.encode(
-            batch.atac, self.auxiliary_encoder.spectral, batch.components
-        )
+        return self.autoencoder.encode(atac, self.auxiliary_encoder.spectral)
 
-    def auxiliary_posterior(self, batch: PeakBatch, *, crossed: bool = False) -> Posterior:
-        """Return mean and variance of z, each (cells, n_latent).
-
-        With `crossed` training cells are where unseen cells of their kind would be, not where the
-        map that they shaped puts them.
-        """
-        components = batch.components if crossed else None
-        posterior = self.auxiliary_encoder(batch.atac, batch.condition, components)
+    def auxiliary_posterior(self, batch: PeakBatch) -> Posterior:
+        """Return mean and variance of z, each (cells, n_latent)."""
+        posterior = self.auxiliary_encoder(batch.atac, batch.condition)
         return Posterior(posterior.mean.float(), posterior.variance.float())
 
     def log_responsibilities(self, posterior: Posterior) -> Tensor:

@@ -76,9 +76,7 @@ class PeakAutoencoder(nn.Module):
         nn.init.normal_(self.log_variance.weight, std=0.01)
         nn.init.constant_(self.log_variance.bias, -1.0)
 
-    def encode(
-        self, y: SparseTarget, spectral: SpectralMap | None = None, known: Tensor | None = None
-    ) -> Posterior:
+    def encode(self, y: SparseTarget, spectral: SpectralMap | None = None) -> Posterior:
         """Return mean and variance of the latent of each cell, each (cells, n_latent).
 
         Parameters
@@ -87,11 +85,9 @@ class PeakAutoencoder(nn.Module):
             Counts, shape (cells, peaks).
         spectral
             The map, for an encoder of spectral components.
-        known
-            Components to be taken instead, where they are numbers, shape (cells, components).
         """
         if self.linear is not None and spectral is not None:
-            components = spectral.components(y, known)
+            components = spectral.components(y)
             hidden = self.encoder(components, spectral.input_scale)
             mean = self.linear(components) + self.mean(hidden)
         else:

@@ -94,13 +94,11 @@ class AuxiliaryEncoder(nn.Module):
         nn.init.normal_(self.log_variance.weight, std=0.01)
         nn.init.constant_(self.log_variance.bias, -3.0)
 
-    def forward(
-        self, y: SparseTarget, condition: Tensor | None = None, known: Tensor | None = None
-    ) -> Posterior:
-        """Return mean and variance of z, each (cells, n_latent); `known` as in the map."""
+    def forward(self, y: SparseTarget, condition: Tensor | None = None) -> Posterior:
+        """Return mean and variance of z, each (cells, n_latent)."""
         start: Tensor | float = 0.0
         if self.spectral is not None:
-            components = self.spectral.components(y, known)
+            components = self.spectral.components(y)
             start = (components * self.spectral.scale)[:, : self.n_latent]
             start = nn.functional.pad(start, (0, self.n_latent - start.shape[1]))
             hidden = self.encoder(components, self.spectral.input_scale)

@@ -75,19 +75,10 @@ class SpectralMap(nn.Module):
         """Return the embedding of each cell, shape (cells, n_components)."""
         return self.components(y) * self.scale
 
-    def components(self, y: SparseTarget, known: Tensor | None = None) -> Tensor:
-        """Return the components at unit variance, shape (cells, n_components).
-
-        Parameters
-        ----------
-        y
-            Open peaks.
-        known
-            Components to be taken instead, where they are numbers, shape (cells, n_components).
-        """
+    def components(self, y: SparseTarget) -> Tensor:
+        """Return the components at unit variance, shape (cells, n_components)."""
         weights = scale_rows_to_unit(y, self.idf[y.cols])
         degree = torch.zeros(y.shape[0], dtype=weights.dtype, device=weights.device)
         degree = degree.index_add(0, y.rows, weights * self.degree_weights[y.cols])
         mapped = weighted_feature_sum(y, weights, self.table)
-        mapped = mapped / degree.clamp(min=1e-6).sqrt().unsqueeze(1)
-        return mapped if known is None else torch.where(known.isnan(), mapped, known.to(mapped))
+        return mapped / degree.clamp(min=1e-6).sqrt().unsqueeze(1)

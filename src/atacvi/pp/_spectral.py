@@ -132,21 +132,6 @@ def map_spectral(
     return np.asarray(mapped * fit.scale if scaled else mapped, dtype=np.float32)
 
 
-def own_entry_weights(counts: sp.csr_matrix, fit: SpectralFit) -> NDArray[np.float64]:
-    """Return what multiplies a peak's row of the table in the maps of its cells, (peaks,).
-
-    Summed over the counts of the peak. The map is linear in the open peaks but for the norm and
-    the degree of the cell.
-    """
-    opened = sp.csr_matrix(counts, dtype=np.float32, copy=True)
-    found = opened.data.copy()
-    opened.data = (opened.data != 0).astype(np.float32)
-    weighted = _unit_rows(opened, fit.idf)
-    root_degree = np.sqrt(np.maximum(weighted @ fit.degree_weights, 1e-6))
-    weighted.data *= found / np.repeat(root_degree, np.diff(weighted.indptr)).astype(np.float32)
-    return np.asarray(weighted.sum(0), dtype=np.float64).ravel()
-
-
 def _unit_rows(opened: sp.csr_matrix, idf: NDArray[np.float32]) -> sp.csr_matrix:
     """Return the matrix with columns weighted and rows of unit norm."""
     weighted = opened.copy()

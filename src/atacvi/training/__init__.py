@@ -6,7 +6,6 @@ from atacvi.training.atacdiff_stages import BeginMixture, SelectFromStart
 from atacvi.training.atacdiff_start import (
     fit_latent_prior,
     standardise_latents,
-    start_autoencoder,
     start_from_data,
 )
 from atacvi.training.atacformer_plan import FinetuningPlan, PretrainingPlan, TokenTrainingPlan
@@ -43,7 +42,6 @@ from atacvi.training.craft_views import (
     sample_cells,
     sparse_rows,
 )
-from atacvi.training.cross_fitting import CrossFit, cross_fit
 from atacvi.training.denoiser_plan import (
     CellLatents,
     DenoiserPlan,
@@ -53,7 +51,6 @@ from atacvi.training.denoiser_plan import (
 )
 from atacvi.training.emphasis import emphasis_of
 from atacvi.training.head_start import logistic_rows, start_classification_head
-from atacvi.training.loadings import Loadings, fit_loadings
 from atacvi.training.mixture import mixture_of
 from atacvi.training.neighbour_gain import neighbour_gain
 from atacvi.training.nonfinite import StopOnNonFinite
@@ -72,7 +69,7 @@ from atacvi.training.query import (
 from atacvi.training.resume import CheckpointEachEpoch, checkpoint_path, read_checkpoint
 from atacvi.training.schedules import ramp, warmup_cosine
 from atacvi.training.selection import SelectBest, TokenCheckpoint
-from atacvi.training.splitter import CrossFittedSplitter, SparseDataSplitter
+from atacvi.training.splitter import SparseDataSplitter
 from atacvi.training.stages import MultiViewStages, StageSchedule
 from atacvi.training.starts import StartFromData
 from atacvi.training.token_batches import (
@@ -102,8 +99,6 @@ __all__ = [
     "CanonicalDirections",
     "CellLatents",
     "CheckpointEachEpoch",
-    "CrossFit",
-    "CrossFittedSplitter",
     "DecoderPlan",
     "DecoderViews",
     "DenoiserPlan",
@@ -111,7 +106,6 @@ __all__ = [
     "FinetuningViews",
     "LatentDataModule",
     "LearnNewColumns",
-    "Loadings",
     "MultiViewStages",
     "MultiViewTrainingPlan",
     "NEGATIVES",
@@ -138,10 +132,8 @@ __all__ = [
     "check_plan_kwargs",
     "checkpoint_path",
     "directed_rows",
-    "cross_fit",
     "emphasis_of",
     "fit_latent_prior",
-    "fit_loadings",
     "fit_region_map",
     "held_out_contrast",
     "held_out_denoising_loss",
@@ -161,7 +153,6 @@ __all__ = [
     "split_cells",
     "standardise_latents",
     "start_alignment",
-    "start_autoencoder",
     "start_atacformer",
     "start_classification_head",
     "start_decoder",

@@ -9,7 +9,6 @@ import torch
 
 from atacvi.modules import LatentPrior
 from atacvi.pp import fit_spectral, map_spectral
-from atacvi.training.loadings import fit_loadings
 from atacvi.training.starts import spectral_peak_embeddings
 
 if TYPE_CHECKING:
@@ -100,41 +99,23 @@ def _start_spectral(
     covariance = counts.T @ components
     loadings = covariance / (total[:, None] + _SHRINKAGE) * (signal / variance)
     offset = module.autoencoder.head.offset.detach().cpu().numpy()
+    _start_autoencoder_head(module.autoencoder, loadings, offset, centre)
     _start_auxiliary_decoder(module.auxiliary_decoder, loadings, offset, centre, fit.scale)
 
 
-@torch.no_grad()
-def start_autoencoder(
-    module: Any, counts: sp.csr_matrix, components: np.ndarray, own: np.ndarray
+def _start_autoencoder_head(
+    autoencoder: Any, loadings: np.ndarray, offset: np.ndarray, centre: np.ndarray
 ) -> None:
-    """Set encoder and decoder of the autoencoder by a regression of the peaks on the components.
-
-    Parameters
-    ----------
-    module
-        An `ATACDiffModule` with spectral components.
-    counts
-        Counts of training cells as the likelihood sees them, shape (cells, peaks).
-    components
-        Their components in maps that were fitted without them, shape (cells, components).
-    own
-        What the counts of a peak add to the components of their cells, (peaks, components).
-    """
-    autoencoder = module.autoencoder
+    """Let latents, which start as the components, have these loadings."""
     table, linear = autoencoder.table, autoencoder.head.loadings.weight
-    fit = fit_loadings(counts, components, own, min(table.shape[1], linear.shape[1]))
-    n = fit.weights.shape[1]
-    table[:, :n].copy_(torch.as_tensor(fit.weights))
+    n = min(loadings.shape[1], table.shape[1], linear.shape[1])
+    table.zero_()
+    table[:, :n].copy_(torch.as_tensor(loadings[:, :n]))
+    # Columns without a start are free directions for the correction, small at random.
     free = table[:, n:]
     free.copy_(0.01 * torch.randn(free.shape, generator=torch.Generator().manual_seed(0)))
     torch.nn.init.eye_(linear)
-    autoencoder.head.offset.copy_(torch.as_tensor(fit.offset))
-    autoencoder.linear.weight.zero_()
-    autoencoder.linear.weight[:n].copy_(torch.as_tensor(fit.rotation.T))
-    autoencoder.mean.bias.zero_()
-    autoencoder.mean.bias[:n].copy_(torch.as_tensor(-fit.centre @ fit.rotation))
-    autoencoder.log_variance.bias.zero_()
-    autoencoder.log_variance.bias[:n].copy_(torch.as_tensor(np.log(fit.variance.clip(1e-4))))
+    autoencoder.head.offset.copy_(torch.as_tensor(offset - loadings[:, :n] @ centre[:n]))
 
 
 def _start_auxiliary_decoder(
