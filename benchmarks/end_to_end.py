@@ -17,8 +17,6 @@ against the simulated types shows that all found the cells' structure.
 from __future__ import annotations
 
 import argparse
-import gzip
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from typing import Any
 import _harness as harness
 import numpy as np
 import pandas as pd
+from tokenization import pack, warm_up
 
 METHODS = ("atacvi-checkpoint", "atacvi-start", "snapatac2-tiles", "snapatac2-peaks")
 N_TYPES, N_COMPONENTS = 8, 30
@@ -80,20 +79,8 @@ def simulate(folder: str, n_fragments: int, n_cells: int, n_regions: int, seed: 
     regions.to_csv(f"{folder}/universe.bed", **options)
     pd.DataFrame({"cell": barcodes, "type": kind}).to_csv(f"{folder}/types.csv", index=False)
     table.to_csv(f"{folder}/fragments.tsv", **options)
-    with open(f"{folder}/fragments.tsv", "rb") as plain:
-        with gzip.open(f"{folder}/fragments.tsv.gz", "wb", compresslevel=6) as packed:
-            shutil.copyfileobj(plain, packed, 2**20)
-    Path(f"{folder}/fragments.tsv").unlink()
+    pack(Path(folder) / "fragments.tsv")
     return {"n_fragments": len(table)}
-
-
-def warm_up(folder: str) -> None:
-    """Compile, or load compiled code, on a few lines."""
-    from atacvi.data import tokenize_fragments
-
-    path = Path(folder) / "warm.tsv"
-    path.write_text("chr1\t1\t9\tA\t1\n")
-    tokenize_fragments(path, ["chr1:0-5"], min_share=0)
 
 
 def pretrained(cells: Any, max_epochs: int) -> Any:

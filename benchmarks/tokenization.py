@@ -54,11 +54,16 @@ def simulate(folder: str, n_fragments: int, n_cells: int, n_regions: int, seed: 
     fragments = pd.concat(tables)
     fragments = fragments.drop_duplicates(["chrom", "start", "end", "cell"])
     fragments.to_csv(f"{folder}/fragments.tsv", **options)
-    with open(f"{folder}/fragments.tsv", "rb") as plain:
-        with gzip.open(f"{folder}/fragments.tsv.gz", "wb", compresslevel=6) as packed:
-            shutil.copyfileobj(plain, packed, 2**20)
-    Path(f"{folder}/fragments.tsv").unlink()
+    pack(Path(folder) / "fragments.tsv")
     return {"n_fragments": len(fragments)}
+
+
+def pack(path: Path) -> None:
+    """Put a gzip file, with its ending added, in the place of a file."""
+    with open(path, "rb") as plain:
+        with gzip.open(f"{path}.gz", "wb", compresslevel=6) as packed:
+            shutil.copyfileobj(plain, packed, 2**20)
+    path.unlink()
 
 
 def warm_up(folder: str) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atacvi.models._bulk_ridge import directions, fit_ridge_classifier
+from atacvi.models._bulk_ridge import fit_ridge_classifier
+from atacvi.models._token_embedding import directions
 
 
 def planted(rng, n=40, noise=0.3):

@@ -8,9 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from atacvi.models._seed import session_seed
+from atacvi.models._token_embedding import directions
 from atacvi.models._token_fit import TokenFitMixin
 from atacvi.training import (
-    SelectBest,
+    SelectFromStart,
     TokenCorruption,
     checkpoint_path,
     neighbour_gain,
@@ -176,7 +177,7 @@ class AtacformerFitMixin(TokenFitMixin):
             known = self._embed(tokens, reference, max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
             asked = self._embed(shown, np.arange(len(queries)), max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
             centre = _centre(known, np.diff(tokens.indptr)[reference])
-            one, two = (_unit(latent - centre) for latent in (known, asked))
+            one, two = (directions(latent, centre) for latent in (known, asked))
             return {"neighbour_gain": neighbour_gain(one, tokens[reference], two, hidden)}
 
         return probe
@@ -189,10 +190,6 @@ def _centre(latent: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
     which follows the root of the degree.
     """
     return np.average(latent, axis=0, weights=np.sqrt(n_tokens)).astype(latent.dtype)
-
-
-def _unit(latent: np.ndarray) -> np.ndarray:
-    return latent / np.maximum(np.linalg.norm(latent, axis=1, keepdims=True), 1e-12)
 
 
 def default_epochs(n_cells: int) -> int:
@@ -228,10 +225,8 @@ def make_selection(
     probe_every: int = 1,
     *,
     watch: bool,
-) -> SelectBest | None:
+) -> SelectFromStart | None:
     """Return what keeps the best epoch by the probe or the held-out score, ``None`` unwatched."""
     patience = patience or max(5, max_epochs // 10)
-    select = SelectBest(
-        "score_validation", probe, every=probe_every, patience=patience, from_start=True
-    )
+    select = SelectFromStart("score_validation", probe, every=probe_every, patience=patience)
     return select if watch else None

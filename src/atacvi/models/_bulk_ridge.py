@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from atacvi.models._token_embedding import directions
+
 # Penalties that are tried, for vectors of unit length, and temperatures of the probabilities.
 _PENALTIES = np.logspace(-2, 1, 13)
 _TEMPERATURES = np.logspace(-2, 0.5, 26)
@@ -32,12 +34,6 @@ class RidgeClassifier(NamedTuple):
     def probabilities(self, embedding: np.ndarray) -> np.ndarray:
         """Return the probability of each class, shape (samples, classes)."""
         return _softmax(directions(embedding, self.mean) @ self.weight.T + self.offset)
-
-
-def directions(embedding: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return centred embeddings of unit length."""
-    centred = embedding - mean
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
 
 
 def fit_ridge_classifier(

@@ -174,8 +174,13 @@ class TokenEmbeddingMixin:
 
     def _normalized(self, latent: np.ndarray) -> np.ndarray:
         centre = latent.mean(axis=0) if self.latent_centre_ is None else self.latent_centre_
-        centred = latent - centre
-        return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+        return directions(latent, centre)
+
+
+def directions(embedding: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return centred embeddings of unit length."""
+    centred = embedding - centre
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
 
 
 def without_regions(tokens: sp.csr_matrix, left_out: np.ndarray) -> sp.csr_matrix:

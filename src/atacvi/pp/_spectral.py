@@ -126,16 +126,16 @@ def map_spectral(
     """
     opened = sp.csr_matrix(counts, dtype=np.float32, copy=True)
     opened.data = (opened.data != 0).astype(np.float32)
-    weighted = _unit_rows(opened, fit.idf)
+    weighted = unit_rows(opened, fit.idf)
     degree = np.maximum(weighted @ fit.degree_weights, 1e-6)
     mapped = (weighted @ fit.table) / np.sqrt(degree)[:, None]
     return np.asarray(mapped * fit.scale if scaled else mapped, dtype=np.float32)
 
 
-def _unit_rows(opened: sp.csr_matrix, idf: NDArray[np.float32]) -> sp.csr_matrix:
-    """Return the matrix with columns weighted and rows of unit norm."""
-    weighted = opened.copy()
-    weighted.data = opened.data * idf[opened.indices]
+def unit_rows(opened: sp.csr_matrix, weights: NDArray[np.floating]) -> sp.csr_matrix:
+    """Return the matrix with columns weighted and rows of unit norm, float32; zero rows stay."""
+    weighted = opened.astype(np.float32)
+    weighted.data *= weights[opened.indices].astype(np.float32)
     squares = np.add.reduceat(np.append(weighted.data**2, 0.0), weighted.indptr[:-1])
     squares[np.diff(weighted.indptr) == 0] = 0.0
     norm = np.sqrt(np.maximum(squares, 1e-12))
@@ -149,7 +149,7 @@ def _eigenvectors(
     """Return leading eigenvalues and vectors, the weighted matrix and the roots of the degrees."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    weighted = _unit_rows(opened, idf)
+    weighted = unit_rows(opened, idf)
     transposed = weighted.T.tocsr()
     n_cells = weighted.shape[0]
     degree = weighted @ np.asarray(weighted.sum(0)).ravel().astype(np.float64) - 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atacvi.training.atacdiff_stages import BeginMixture, SelectFromStart
+from atacvi.training.atacdiff_stages import BeginMixture
 from atacvi.training.atacdiff_start import (
     fit_latent_prior,
     standardise_latents,
@@ -68,7 +68,7 @@ from atacvi.training.query import (
 )
 from atacvi.training.resume import CheckpointEachEpoch, checkpoint_path, read_checkpoint
 from atacvi.training.schedules import ramp, warmup_cosine
-from atacvi.training.selection import SelectBest, TokenCheckpoint
+from atacvi.training.selection import SelectBest, SelectFromStart, TokenCheckpoint
 from atacvi.training.splitter import SparseDataSplitter
 from atacvi.training.stages import MultiViewStages, StageSchedule
 from atacvi.training.starts import StartFromData

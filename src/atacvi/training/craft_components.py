@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
+from atacvi.pp import unit_rows
 from atacvi.training._leading import leading_directions
 from atacvi.training.canonical import canonical_directions, held_out_contrast
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
+
     from atacvi.nn import RegionComponents
 
 # Cells on which the weights of the regions are chosen; the map is fitted to more.
@@ -73,15 +75,6 @@ def region_weights(tokens: sp.csr_matrix, kind: str) -> np.ndarray:
         weights = np.log(1.0 / share)
         weights = np.sqrt(weights) if kind == "root_idf" else weights
     return np.where(n_open > 0, weights, 0.0)
-
-
-def unit_rows(tokens: sp.csr_matrix, weights: np.ndarray) -> sp.csr_matrix:
-    """Return weighted token sets of unit length; cells without weight stay zero."""
-    data = weights[tokens.indices].astype(np.float32)
-    weighted = sp.csr_matrix((data, tokens.indices, tokens.indptr), shape=tokens.shape)
-    length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
-    weighted.data /= np.repeat(np.maximum(length, 1e-12), np.diff(tokens.indptr)).astype(np.float32)
-    return weighted
 
 
 def fit_region_map(

@@ -35,8 +35,6 @@ class SelectBest(Callback):
         Scores without improvement that end the training; ``None`` trains to the end.
     min_delta
         Improvement that counts.
-    from_start
-        Whether the starting values are a candidate: what few cells teach can be worse.
     """
 
     def __init__(
@@ -47,10 +45,9 @@ class SelectBest(Callback):
         every: int = 1,
         patience: int | None = None,
         min_delta: float = 0.0,
-        from_start: bool = False,
     ) -> None:
         self.monitor, self.probe, self.every = monitor, probe, every
-        self.patience, self.min_delta, self.from_start = patience, min_delta, from_start
+        self.patience, self.min_delta = patience, min_delta
         self.best = -float("inf")
         self.best_epoch: int | None = None
         self.best_state: dict[str, torch.Tensor] | None = None
@@ -65,16 +62,6 @@ class SelectBest(Callback):
         """Take up the state of a stopped run."""
         for key, value in state_dict.items():
             setattr(self, key, value)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the starting values, where they are a candidate."""
-        if not self.from_start or self.best_state is not None:
-            return
-        if self.probe is not None:
-            self.best = float(next(iter(self.probe().values())))
-        else:
-            self.best = self._validation_score(trainer, pl_module)
-        self._keep(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the epoch; the validation lies behind."""
@@ -106,6 +93,41 @@ class SelectBest(Callback):
         state = pl_module.module.state_dict()
         self.best_state = {k: v.detach().cpu().clone() for k, v in state.items()}
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the best weights back."""
+        if self.best_state is not None:
+            pl_module.module.load_state_dict(self.best_state)
+        self.best_state = None
+
+
+class SelectFromStart(SelectBest):
+    """`SelectBest` whose first candidate are the starting values.
+
+    A start from the data can be better than what few cells teach: then it is what remains.
+    Arguments are those of `SelectBest`; without a probe the start has the score that validation
+    minibatches give it.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the starting values."""
+        if self.best_state is not None:
+            return
+        if self.probe is not None:
+            self.best = float(next(iter(self.probe().values())))
+        else:
+            self.best = self._validation_score(trainer, pl_module)
+        self._keep(pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the best weights back, and tell if they are those of the start."""
+        if self.best_state is not None and self.best_epoch is None:
+            logger.info("No epoch was better than the start, which remains.")
+        super().on_fit_end(trainer, pl_module)
+
+    def forget(self) -> None:
+        """Drop the best, where a change of the objective makes scores incomparable."""
+        self.best, self.best_epoch, self.best_state, self.waited = -float("inf"), None, None, 0
+
     @torch.no_grad()
     def _validation_score(self, trainer: Trainer, pl_module: LightningModule) -> float:
         """Return the mean score of the validation minibatches, as it is logged after an epoch."""
@@ -118,14 +140,6 @@ class SelectBest(Callback):
             total, n_total = total + n_cells * float(parts["score"]), n_total + n_cells
         plan.train(was_training)
         return total / max(n_total, 1.0)
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the best weights back, and tell if they are those of the start."""
-        if self.best_state is not None:
-            if self.best_epoch is None:
-                logger.info("No epoch was better than the start, which remains.")
-            pl_module.module.load_state_dict(self.best_state)
-        self.best_state = None
 
 
 class TokenCheckpoint(CheckpointEachEpoch):
