@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+from _peers import atacdiff_model, fragments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,37 +178,22 @@ def poissonvi(train: AnnData, key: str, seed: int, options: dict[str, Any]) -> d
     }
 
 
-def fragments(adata: AnnData) -> AnnData:
-    """Give fragments where counts are insertions, of which a fragment has two (2 above 1)."""
-    copy = adata.copy()
-    values = copy.X.data
-    if (values == 2).sum() > (values == 1).sum():
-        copy.X.data = np.ceil(values / 2)
-    return copy
-
-
 def atacdiff(train: AnnData, key: str, seed: int, options: dict[str, Any]) -> dict[str, Sampler]:
-    """atacvi's ATACDiffModel; ``atacdiff_model`` and ``atacdiff_train`` are keywords."""
-    import scvi
-
-    import atacvi
-
-    scvi.settings.seed = seed
-    counts = fragments(train)
+    """atacvi's ATACDiffModel; ``atacdiff_setup``, ``_model``, ``_train``, ``_generate`` are keywords."""
     setup = {"labels_key": key, **options.get("atacdiff_setup", {})}
-    atacvi.ATACDiffModel.setup_anndata(counts, **setup)
-    model = atacvi.ATACDiffModel(counts, **options.get("atacdiff_model", {}))
-    epochs = options.get("atacdiff_epochs")
-    training = {} if epochs is None else {"max_epochs": epochs}
-    model.train(**{**training, **options.get("atacdiff_train", {})})
-    drawing = options.get("atacdiff_generate", {})
+    model = atacdiff_model(fragments(train), seed, {**options, "atacdiff_setup": setup})
+    return {"atacdiff": atacdiff_sampler(model, options.get("atacdiff_generate", {}))}
+
+
+def atacdiff_sampler(model: Any, drawing: dict[str, Any]) -> Sampler:
+    """Draw cells of a trained ATACDiffModel, with further arguments of its ``generate``."""
 
     def sample(types: np.ndarray | None, n_cells: int, rng: np.random.Generator) -> sp.csr_matrix:
         labels = {} if types is None else {"labels": list(types)}
         made = model.generate(n_cells, **labels, seed=int(rng.integers(2**31)), **drawing)
         return sp.csr_matrix(made.X, dtype=np.float32)
 
-    return {"atacdiff": sample}
+    return sample
 
 
 def _training(options: dict[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,21 @@ def run_isolated(
         return json.loads(answer.read_text())
 
 
+def run_recorded(
+    target: str, job: dict[str, Any], record: Path, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Run a job and keep its answer; with ``--rescore`` read the answer of an earlier run."""
+    record.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.rescore:
+        missing = {"error": f"no saved run {record.stem}"}
+        return json.loads(record.read_text()) if record.exists() else missing
+    log = record.parent / "logs" / f"{record.stem}.log"
+    found = run_isolated(target, job, arguments.threads, arguments.timeout, log)
+    if "error" not in found:
+        record.write_text(json.dumps(found))
+    return found
+
+
 def _run_job(job: Path, answer: Path) -> None:
     sys.path.insert(0, str(HERE))
     description = json.loads(job.read_text())

@@ -16,8 +16,9 @@ import numpy as np
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from anndata import AnnData
     from mudata import MuData
 
 N_COMPONENTS = 30
@@ -242,35 +243,62 @@ def peakvi(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
     return peakvi_model(mdata, seed, options).get_latent_representation()
 
 
-def poissonvi(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
-    """Latent of POISSONVI (Martens et al., Nat. Methods 2024), on fragments."""
+def fragments(adata: AnnData) -> AnnData:
+    """Give fragments where counts are insertions, of which a fragment has two (2 above 1)."""
+    copy = adata.copy()
+    values = copy.X.data
+    if (values == 2).sum() > (values == 1).sum():
+        copy.X.data = np.ceil(values / 2)
+    return copy
+
+
+def poissonvi_model(mdata: MuData, seed: int, options: dict[str, Any]) -> Any:
+    """Train scvi-tools' POISSONVI on the ATAC with its defaults; as many epochs as PEAKVI if untold."""
     import scvi
 
     scvi.settings.seed = seed
-    adata = mdata["atac"].copy()
-    values = adata.X.data
-    if (values == 2).sum() > (values == 1).sum():  # insertions, of which a fragment has two
-        adata.X.data = np.ceil(values / 2)
+    adata = fragments(mdata["atac"])
     scvi.external.POISSONVI.setup_anndata(adata)
     model = scvi.external.POISSONVI(adata)
-    model.train(max_epochs=options.get("peakvi_epochs", 40), accelerator=_accelerator(options))
-    return model.get_latent_representation()
+    epochs = options.get("poissonvi_epochs", options.get("peakvi_epochs", 40))
+    model.train(max_epochs=epochs, accelerator=_accelerator(options))
+    return model
 
 
-def atacdiff(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
-    """Semantic latent of atacvi's ATACDiffModel; ``atacdiff_model``, ``atacdiff_train`` are keywords.
+def poissonvi(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
+    """Latent of POISSONVI (Martens et al., Nat. Methods 2024), on fragments."""
+    return poissonvi_model(mdata, seed, options).get_latent_representation()
 
-    The latent needs the auxiliary stage only.
+
+def atacdiff_model(
+    adata: AnnData,
+    seed: int,
+    options: dict[str, Any],
+    stages: Sequence[str] | None = None,
+    before: Callable[[Any], None] | None = None,
+) -> Any:
+    """Train atacvi's ATACDiffModel, all stages or some.
+
+    ``atacdiff_setup``, ``atacdiff_model`` and ``atacdiff_train`` are keywords, ``atacdiff_epochs``
+    the epochs at most of each stage; `before` may change the model before it is trained.
     """
     import scvi
 
     import atacvi
 
     scvi.settings.seed = seed
-    adata = mdata["atac"].copy()
-    atacvi.ATACDiffModel.setup_anndata(adata)
+    atacvi.ATACDiffModel.setup_anndata(adata, **options.get("atacdiff_setup", {}))
     model = atacvi.ATACDiffModel(adata, **options.get("atacdiff_model", {}))
-    model.train(stages=["auxiliary"], **options.get("atacdiff_train", {}))
+    if before is not None:
+        before(model)
+    training = {"max_epochs": options.get("atacdiff_epochs"), "stages": stages}
+    model.train(**{**training, **options.get("atacdiff_train", {})})
+    return model
+
+
+def atacdiff(mdata: MuData, seed: int, options: dict[str, Any]) -> np.ndarray:
+    """Semantic latent of atacvi's ATACDiffModel, which needs the auxiliary stage only."""
+    model = atacdiff_model(mdata["atac"].copy(), seed, options, ["auxiliary"])
     return model.get_latent_representation()
 
 

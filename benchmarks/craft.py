@@ -3,14 +3,15 @@
     python benchmarks/craft.py --data scicar_a549.h5mu --genes hg19_genes.bed.gz --folds 5 \\
         --run-folds 0 --methods craft craft-start cca ridge-lsi knn-lsi --out results/craft
 
-Cells are split into folds (by cell, or by batch with ``--by batch``); a fold is predicted by what
-was trained on the others. ``craft`` gives the predictions of one training (decoder, retrieval,
-ridge, blend, and the one of them that the model's own held-out cells prefer); ``craft-start`` is the same
-model without any epoch of alignment. The peers are in ``_craft_peers.py``: canonical correlations of
-PCA and LSI (``cca``), ridge regression and the mean of the 50 nearest cells on LSI, gene activity,
-the mean profile, MultiView and MULTIVI with the RNA hidden. ``--data simulated:<noise>`` simulates
-2,000 cells, a share of whose ATAC reads is ambient. Truth: log(1 + 1e4 share); features seen in at
-least five held-out cells. Chance: FOSCTTM 0.5, recall 10 / held-out cells (``chance_recall``).
+Cells are split into folds (by cell, or by batch with ``--by batch``: a batch is never in two folds,
+and there are no more folds than batches); a fold is predicted by what was trained on the others.
+``craft`` gives the predictions of one training (decoder, retrieval, ridge, blend, and the one of them
+that the model's own held-out cells prefer); ``craft-start`` is the same model without any epoch of
+alignment. The peers are in ``_craft_peers.py``: canonical correlations of PCA and LSI (``cca``),
+ridge regression and the mean of the 50 nearest cells on LSI, gene activity, the mean profile,
+MultiView and MULTIVI with the RNA hidden. ``--data simulated:<noise>`` simulates 2,000 cells, a share
+of whose ATAC reads is ambient. Truth: log(1 + 1e4 share); features seen in at least five held-out
+cells. Chance: FOSCTTM 0.5, recall 10 / held-out cells (``chance_recall``).
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def split(mdata: MuData, by: str, folds: int, fold: int, seed: int) -> tuple[np.
     if by == "cell":
         number = np.random.default_rng(seed).permutation(mdata.n_obs) % folds
     else:
-        _, number = np.unique(mdata.obs["batch"].astype(str), return_inverse=True)
+        _, batch = np.unique(mdata.obs["batch"].astype(str), return_inverse=True)
+        number = batch % folds
     return np.flatnonzero(number != fold), np.flatnonzero(number == fold)
 
 
@@ -152,6 +154,8 @@ def run(
         )
         mdata = mdata[np.sort(chosen)].copy()
     training, held_out = split(mdata, by, folds, fold, seed)
+    if not len(held_out):
+        return {"rows": {}}  # fewer batches than folds
     train, test = mdata[training].copy(), mdata[held_out].copy()
     # features that no training cell shows cannot be learnt
     for name in ("rna", "atac"):

@@ -79,21 +79,27 @@ def generate(
             asked = types if mode == "per type" else None
             drawn = sampler(asked, types.size, np.random.default_rng(seed))
             if drawn is not None:
-                sp.save_npz(_path(Path(out), name, mode, seed), sp.csr_matrix(drawn))
+                save(drawn, Path(out), name, mode, seed)
     return {"methods": list(samplers), **watch.result()}
 
 
-def _path(folder: Path, method: str, mode: str, seed: int) -> Path:
+def saved(folder: Path, method: str, mode: str, seed: int) -> Path:
+    """Name the file of the cells that a method drew."""
     return folder / f"{method}_{mode.replace(' ', '_')}_seed{seed}.npz"
+
+
+def save(drawn: Any, folder: Path, method: str, mode: str, seed: int) -> None:
+    """Write the cells that a method drew."""
+    sp.save_npz(saved(folder, method, mode, seed), sp.csr_matrix(drawn))
 
 
 class Cells:
     """One data set with its split for a seed."""
 
     def __init__(self, path: Path, label_key: str, seed: int) -> None:
-        self.adata = generators.read(str(path))
+        self.adata, self.label_key = generators.read(str(path)), label_key
         labels = self.adata.obs[label_key].astype(str).to_numpy()
-        parts = generators.split(labels, seed)
+        self.parts = parts = generators.split(labels, seed)
         self.adata = generators.drop_unseen(self.adata, parts["train"])
         self.counts = {part: self.adata.X[cells] for part, cells in parts.items()}
         self.labels = {part: labels[cells] for part, cells in parts.items()}
@@ -109,6 +115,13 @@ class Cells:
             self.counts["test"], drawn, self.counts["train"], *types, random_state=seed
         )
 
+    def score_saved(self, path: Path, mode: str, seed: int) -> dict[str, Any]:
+        """Score cells that were written; what cannot be scored says why."""
+        try:
+            return self.score(sp.load_npz(path), mode, seed)
+        except (OSError, ValueError) as error:
+            return {"error": f"scoring: {error}"}
+
     def held_out(self) -> sp.csr_matrix:
         """Give the validation cells in the order of the types of the test cells."""
         validation = np.argsort(self.labels["validation"], kind="stable")
@@ -118,14 +131,20 @@ class Cells:
         return self.counts["validation"][order]
 
 
+def held_out_rows(cells: Cells, data: str, seed: int, column: str) -> list[dict[str, Any]]:
+    """Score real cells in the place of generated ones, a row a mode; `column` names the method."""
+    # Neither the cells nor their scores depend on the mode; types add scores.
+    reached = cells.score(cells.held_out(), "per type", seed)
+    rows = []
+    for mode in MODES:
+        kept = {k: v for k, v in reached.items() if mode == "per type" or k not in OF_TYPES}
+        rows.append({"data": data, "seed": seed, column: HELD_OUT, "mode": mode, **kept})
+    return rows
+
+
 def run(arguments: argparse.Namespace, path: Path, family: str, seed: int) -> dict[str, Any]:
     """Train a family in its own process, or read what it gave before."""
     folder = arguments.out / path.stem
-    folder.mkdir(parents=True, exist_ok=True)
-    record = folder / f"{family}_seed{seed}.json"
-    if arguments.rescore:
-        missing = {"error": f"no saved cells of {family}"}
-        return json.loads(record.read_text()) if record.exists() else missing
     job = {
         "data": str(path.resolve()),
         "label_key": arguments.label_key,
@@ -134,13 +153,8 @@ def run(arguments: argparse.Namespace, path: Path, family: str, seed: int) -> di
         "out": str(folder.resolve()),
         "options": arguments.options,
     }
-    log = folder / "logs" / f"{family}_seed{seed}.log"
-    found = harness.run_isolated(
-        "generation.py:generate", job, arguments.threads, arguments.timeout, log
-    )
-    if "error" not in found:
-        record.write_text(json.dumps(found))
-    return found
+    record = folder / f"{family}_seed{seed}.json"
+    return harness.run_recorded("generation.py:generate", job, record, arguments)
 
 
 def score_family(
@@ -154,14 +168,10 @@ def score_family(
     measured = {key: value for key, value in found.items() if key != "methods"}
     for method in found["methods"]:
         for mode in MODES:
-            saved = _path(out / path.stem, method, mode, seed)
-            if saved.exists():
+            drawn = saved(out / path.stem, method, mode, seed)
+            if drawn.exists():
                 row = first | {"method": method, "mode": mode} | measured
-                try:
-                    row |= cells.score(sp.load_npz(saved), mode, seed)
-                except ValueError as error:
-                    row["error"] = f"scoring: {error}"
-                rows.append(row)
+                rows.append(row | cells.score_saved(drawn, mode, seed))
     return rows
 
 
@@ -193,14 +203,25 @@ def loss(values: pd.Series, aim: float) -> pd.Series:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled .h5ad files")
     families = list(generators.FAMILIES)
     parser.add_argument("--methods", nargs="+", default=families, choices=families)
+    parser.add_argument("--max-epochs-peers", type=int, default=500)
+    parser.add_argument("--accelerator", default="auto", help="for PEAKVI and POISSONVI")
+    arguments = parse_with_data(parser)
+    arguments.options = {
+        "max_epochs_peers": arguments.max_epochs_peers,
+        "accelerator": arguments.accelerator,
+        **arguments.options,
+    }
+    return arguments
+
+
+def parse_with_data(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Add what all benchmarks of generated cells share, and read the command line."""
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled .h5ad files")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--label-key", default="cell_type")
-    parser.add_argument("--max-epochs-peers", type=int, default=500)
     parser.add_argument("--atacdiff-epochs", type=int, default=None)
-    parser.add_argument("--accelerator", default="auto", help="for PEAKVI and POISSONVI")
     parser.add_argument(
         "--atacdiff-options",
         type=json.loads,
@@ -212,12 +233,7 @@ def parse() -> argparse.Namespace:
     harness.add_common_arguments(parser)
     arguments = parser.parse_args()
     arguments.data = [find(path) for path in arguments.data]
-    arguments.options = {
-        "max_epochs_peers": arguments.max_epochs_peers,
-        "atacdiff_epochs": arguments.atacdiff_epochs,
-        "accelerator": arguments.accelerator,
-        **arguments.atacdiff_options,
-    }
+    arguments.options = {"atacdiff_epochs": arguments.atacdiff_epochs, **arguments.atacdiff_options}
     return arguments
 
 
@@ -259,12 +275,7 @@ def main() -> None:
     for path in arguments.data:
         for seed in arguments.seeds:
             cells = Cells(path, arguments.label_key, seed)
-            # Neither the cells nor their scores depend on the mode; types add scores.
-            reached = cells.score(cells.held_out(), "per type", seed)
-            for mode in MODES:
-                kept = {k: v for k, v in reached.items() if mode == "per type" or k not in OF_TYPES}
-                rows.append({"data": path.stem, "seed": seed, "method": HELD_OUT, "mode": mode})
-                rows[-1] |= kept
+            rows += held_out_rows(cells, path.stem, seed, "method")
             for family in arguments.methods:
                 harness.say(f"{path.stem}, {family}, seed {seed} ...")
                 found = run(arguments, path, family, seed)

@@ -1,6 +1,8 @@
 """Seconds an epoch, peak memory, and seconds to a converged embedding.
 
     python benchmarks/speed.py --methods multiview multivi peakvi --max-steps 20 --out results/speed
+    python benchmarks/speed.py --methods peakvi atacdiff-autoencoder atacdiff-auxiliary \
+        --max-steps 20 --generate 10000 --out results/speed_atacdiff
     python benchmarks/speed.py --converged snareseq_adult_mouse_cortex.h5mu --methods multiview \
         multivi --out results/converged
 
@@ -11,6 +13,15 @@ it whole epochs are timed. Batch sizes are the methods' own unless ``--batch-siz
 
 Converged: the latent is taken every few epochs while the clock stands still; an embedding has
 converged at the first one whose 10-NN accuracy is within 0.01 of the best of the run.
+
+``atacdiff-autoencoder`` and ``atacdiff-auxiliary`` are the stages of ATACDiffModel that read peaks;
+its third learns from stored latents. ``of_peakvi`` is an epoch's share of PEAKVI's in seconds,
+``cpu_of_peakvi`` in processor seconds (asked of either stage: at most 1/15).
+
+``--generate N`` adds a table: ATACDiffModel is trained for a few batches a stage, which is enough
+for its speed, and in a process of its own, without the data, draws N cells into a sparse AnnData.
+``start_mb`` is the memory before that, with libraries and the model (asked for 10,000 cells x
+100,000 peaks: under 60 s and 2 GB).
 """
 
 from __future__ import annotations
@@ -26,9 +37,12 @@ import _peers as peers
 import numpy as np
 import pandas as pd
 
-METHODS = ("multiview", "multivi", "peakvi")
+CONVERGING = ("multiview", "multivi", "peakvi")
+METHODS = (*CONVERGING, "atacdiff-autoencoder", "atacdiff-auxiliary")
 _TOLERANCE = 0.01
 _WARM_UP = 3
+#: A model is loaded with a few cells, since the names of its features come with data
+_CELLS_BESIDE_MODEL = 10
 
 
 def simulate(path: str, cells: int, genes: int, peaks: int, density: float) -> dict[str, Any]:
@@ -58,6 +72,11 @@ def _build(method: str, mdata: Any, options: dict[str, Any]) -> Any:
         scvi.model.MULTIVI.setup_mudata(mdata, modalities=modalities)
         return scvi.model.MULTIVI(mdata)
     adata = mdata["atac"].copy()
+    if method.startswith("atacdiff"):
+        import atacvi
+
+        atacvi.ATACDiffModel.setup_anndata(adata)
+        return atacvi.ATACDiffModel(adata, **options.get("atacdiff_model", {}))
     scvi.model.PEAKVI.setup_anndata(adata)
     return scvi.model.PEAKVI(adata)
 
@@ -66,14 +85,20 @@ def _step_timer() -> Any:
     from lightning.pytorch.callbacks import Callback
 
     class StepTimer(Callback):
-        """Note the time at the end of each batch and how many batches an epoch has."""
+        """Note the time of the first batch, the end of each and how many an epoch has."""
 
         def __init__(self) -> None:
             self.ends: list[float] = []
+            self.cpu_ends: list[float] = []
+            self.first: float | None = None
             self.batches = 0
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.first = self.first or time.perf_counter()
 
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             self.ends.append(time.perf_counter())
+            self.cpu_ends.append(time.process_time())
             self.batches = int(trainer.num_training_batches)
 
         def state_dict(self) -> dict[str, Any]:
@@ -120,18 +145,18 @@ def time_epoch(
     data: str, method: str, max_steps: int, epochs: int, batch_size: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Time training steps or whole epochs (runs in a process of its own)."""
+    name, _, stage = method.partition("-")
     mdata = peers.load_data(data)
-    peers.load_imports(peers.PEERS[method].imports)
+    peers.load_imports(peers.PEERS[name].imports)
     timer = _step_timer()
     keywords: dict[str, Any] = {"max_epochs": epochs, "callbacks": [timer]}
     keywords |= {"batch_size": batch_size} if batch_size else {}
     if max_steps:
         # MULTIVI steps two optimisers a batch, so batches, not optimiser steps, are limited.
         keywords |= {"max_epochs": 1, "limit_train_batches": _WARM_UP + max_steps}
-    if method == "multiview":
-        keywords |= options.get("multiview_train", {})
-    else:
-        keywords |= {"early_stopping": False}
+    keywords |= {} if method == "multiview" else {"early_stopping": False}
+    keywords |= {"stages": [stage]} if stage else {}
+    keywords |= options.get(f"{name}_train", {})
     with harness.stopwatch() as watch:
         model = _build(method, mdata, options)
         begin = time.perf_counter()
@@ -139,8 +164,11 @@ def time_epoch(
         training = time.perf_counter() - begin
     parameters = sum(p.numel() for p in model.module.parameters())
     result = {"million_parameters": parameters / 1e6, "timed_batches": len(timer.ends)}
+    result["seconds_before"] = timer.first - begin
     timed = timer.ends[_WARM_UP:]
     per_batch = (timed[-1] - timed[0]) / (len(timed) - 1)
+    cpu = timer.cpu_ends[_WARM_UP:]
+    cpu_per_batch = (cpu[-1] - cpu[0]) / (len(cpu) - 1)
     if max_steps:
         size = batch_size or _own_batch_size(model)
         n_train = int(np.ceil(0.9 * mdata.n_obs))
@@ -151,6 +179,7 @@ def time_epoch(
         result["batches_an_epoch"] = timer.batches
         result["seconds_an_epoch"] = training / epochs
         result["extrapolated"] = "no"
+    result["cpu_seconds_an_epoch"] = cpu_per_batch * result["batches_an_epoch"]
     return {**result, "seconds_a_batch": per_batch, **watch.result()}
 
 
@@ -200,11 +229,79 @@ def converge(
     }
 
 
+def fit_generator(
+    data: str, folder: str, batches: int, epochs: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Train ATACDiffModel for a few batches a stage and save it (runs in its own process)."""
+    mdata = peers.load_data(data)
+    peers.load_imports(peers.PEERS["atacdiff"].imports)
+    with harness.stopwatch() as watch:
+        model = _build("atacdiff", mdata, options)
+        model.train(max_epochs=epochs, limit_train_batches=batches)
+    model.save(f"{folder}/model", overwrite=True)
+    model.adata[:_CELLS_BESIDE_MODEL].copy().write_h5ad(f"{folder}/cells.h5ad")
+    return watch.result()
+
+
+def generate(folder: str, cells: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Load the model and draw cells (runs in a process of its own)."""
+    import anndata as ad
+    import scipy.sparse as sp
+
+    import atacvi
+
+    beside = ad.read_h5ad(f"{folder}/cells.h5ad")
+    model = atacvi.ATACDiffModel.load(f"{folder}/model", adata=beside)
+    with harness.stopwatch() as watch:
+        made = model.generate(cells, **options.get("atacdiff_generate", {}))
+    if not sp.issparse(made.X):
+        msg = f"generate gave {type(made.X).__name__}, which is not sparse"
+        raise TypeError(msg)
+    size = {"cells": made.n_obs, "peaks": made.n_vars, "density": made.X.nnz / np.prod(made.shape)}
+    return {**size, **watch.result()}
+
+
+def run_generation(arguments: argparse.Namespace, data: Path, text: str) -> None:
+    """Train and save in one process, draw in another, and write the table."""
+    folder = (arguments.out / "generation").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    options = arguments.options
+
+    def isolated(target: str, job: dict[str, Any]) -> dict[str, Any]:
+        log = arguments.out / "logs" / f"{target}.log"
+        return harness.run_isolated(
+            f"speed.py:{target}", job, arguments.threads, arguments.timeout, log
+        )
+
+    fit = {"data": str(data), "folder": str(folder), "options": options}
+    fit |= {"batches": arguments.generate_batches, "epochs": 1}
+    found = isolated("fit_generator", fit)
+    if "error" not in found:
+        job = {"folder": str(folder), "cells": arguments.generate, "options": options}
+        found = isolated("generate", job)
+    table = pd.DataFrame([{"method": "atacdiff", **found}])
+    notes = (
+        f"Data: {text}. Trained for {arguments.generate_batches} batches a stage. `start_mb`: "
+        "libraries and model, before cells are drawn; `peak_mb`: at most while they are."
+    )
+    harness.write_table(table, arguments.out, "speed_generation", notes)
+
+
+def add_share_of_peakvi(table: pd.DataFrame) -> pd.DataFrame:
+    """Say what share of an epoch of PEAKVI each method's epoch takes, where PEAKVI was timed."""
+    for column in ("seconds_an_epoch", "cpu_seconds_an_epoch"):
+        if column in table and "peakvi" in set(table["method"]):
+            reference = table.set_index("method").at["peakvi", column]
+            share = column.replace("seconds_an_epoch", "of_peakvi")
+            table = table.assign(**{share: table[column] / reference})
+    return table
+
+
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--data", type=Path, default=None, help="an .h5mu instead of simulating")
+    parser.add_argument("--methods", nargs="*", default=None, choices=METHODS)
+    parser.add_argument("--data", type=Path, default=None, help="a file instead of simulating")
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--genes", type=int, default=2_000)
     parser.add_argument("--peaks", type=int, default=100_000)
@@ -216,11 +313,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peer-epochs", type=int, default=100, help="at most, for --converged")
     parser.add_argument("--every", type=int, default=5, help="epochs between two latents")
     parser.add_argument("--drop-label", nargs="*", default=["Mis"])
+    parser.add_argument("--generate", type=int, default=0, help="cells that ATACDiff draws")
+    parser.add_argument("--generate-batches", type=int, default=5, help="trained on a stage")
     parser.add_argument("--multiview-options", type=json.loads, default={}, help="JSON")
+    parser.add_argument(
+        "--atacdiff-options",
+        type=json.loads,
+        default={},
+        help='JSON: {"atacdiff_model": {}, "atacdiff_train": {}, "atacdiff_generate": {}}',
+    )
     harness.add_common_arguments(parser)
     arguments = parser.parse_args()
     if 0 < arguments.max_steps < 2:
         parser.error("--max-steps needs at least 2 batches to time")
+    methods = CONVERGING if arguments.converged else METHODS
+    arguments.methods = methods if arguments.methods is None else arguments.methods
+    if arguments.converged and (arguments.generate or set(arguments.methods) - set(methods)):
+        parser.error(f"--converged takes the methods {', '.join(methods)}, and no --generate")
+    arguments.options = {**arguments.multiview_options, **arguments.atacdiff_options}
     return arguments
 
 
@@ -245,7 +355,7 @@ def main() -> None:
     """Time every method."""
     arguments = parse()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    options = arguments.multiview_options
+    options = arguments.options
     if arguments.converged is not None:
         name, target, text = "converged", "speed.py:converge", arguments.converged.name
         job = {
@@ -276,12 +386,24 @@ def main() -> None:
         )
         rows.append({"method": method, **found})
         harness.say(str(rows[-1]))
-    table = pd.DataFrame(rows)
-    table.to_csv(arguments.out / f"{name}_runs.csv", index=False)
+    if rows:
+        report(pd.DataFrame(rows), arguments, name, text, columns)
+    if arguments.generate:
+        run_generation(arguments, data, text)
+
+
+def report(
+    table: pd.DataFrame, arguments: argparse.Namespace, name: str, text: str, columns: list[str]
+) -> None:
+    """Write table and figure of one kind of run."""
     notes = f"Data: {text}."
-    if arguments.max_steps and name == "speed":
-        notes += f" Epochs extrapolated from {arguments.max_steps} batches after {_WARM_UP}."
-    view = table.drop(columns="curve", errors="ignore")
+    if name == "speed":
+        table = add_share_of_peakvi(table)
+        if arguments.max_steps:
+            notes += f" Epochs extrapolated from {arguments.max_steps} batches after {_WARM_UP}."
+        notes += " `seconds_before`: from the call of `train` to the first batch."
+    table.to_csv(arguments.out / f"{name}_runs.csv", index=False)
+    view = table.drop(columns="curve", errors="ignore").dropna(axis=1, how="all")
     harness.write_table(view, arguments.out, name, notes)
     harness.write_figure(table, columns, arguments.out, name, text)
 

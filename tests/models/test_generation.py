@@ -143,6 +143,24 @@ def test_guidance(model):
     assert (plain.X != strong.X).nnz > 0
 
 
+def test_cells_of_a_label_take_the_guidance_that_training_found(model):
+    found = float(model.module.label_guidance)
+    assert 1.0 <= found <= 1.5
+    labels = np.repeat(TYPES, 5)
+    try:
+        model.module.label_guidance.fill_(1.4)
+        of_label = model.generate(labels=labels, seed=0)
+        explicit = model.generate(labels=labels, seed=0, guidance_scale=1.4)
+        assert (of_label.X != explicit.X).nnz == 0
+        assert (of_label.X != model.generate(labels=labels, seed=0, guidance_scale=1.0).X).nnz > 0
+        # cells without an asked label are drawn from the conditional distribution as it is
+        for given in ({"n": 6}, {"indices": [5, 2, 9]}):
+            plain = model.generate(**given, seed=0, guidance_scale=1.0)
+            assert (model.generate(**given, seed=0).X != plain.X).nnz == 0
+    finally:
+        model.module.label_guidance.fill_(found)
+
+
 def test_library_sizes(model):
     sizes = [10.0, 20.0, 30.0]
     np.testing.assert_array_equal(model.generate(3, library_size=sizes).X.sum(1).ravel(), [sizes])

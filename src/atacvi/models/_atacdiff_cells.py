@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,13 @@ import torch
 from atacvi._constants import LABELS_KEY
 from atacvi.models._seed import session_seed
 from atacvi.models._streaming import StreamingMixin
-from atacvi.training import CellLatents, fit_latent_prior, mixture_of, start_from_data
+from atacvi.training import (
+    CellLatents,
+    calibrate_guidance,
+    fit_latent_prior,
+    mixture_of,
+    start_from_data,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +147,19 @@ class StageCellsMixin(StreamingMixin):
                 session_seed(),
             )
         )
+
+    def _calibrate_guidance(self, train: np.ndarray) -> None:
+        """Set how far guidance goes where cells of a label are asked for."""
+        module, seed = self.module, session_seed()
+        if module.n_labels < 2:
+            return
+        if len(train) > _MAX_CELLS_START:
+            train = np.sort(np.random.default_rng(seed).choice(train, _MAX_CELLS_START, False))
+        labels = np.asarray(self.adata_manager.get_from_registry(LABELS_KEY)).ravel()[train]
+        labels = np.where(labels >= module.n_labels, -1, labels)
+        draw = partial(self._draw_of_labels, seed=seed)  # type: ignore[attr-defined]
+        scale = calibrate_guidance(self._counts_of(train), labels, draw, seed)
+        module.label_guidance.fill_(scale)
 
     def _mean_covariates(self, cells: np.ndarray) -> torch.Tensor:
         module, total = self.module, torch.zeros(self.module.n_covariates)

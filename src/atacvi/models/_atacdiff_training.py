@@ -244,6 +244,7 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
             self.init_params_["non_kwargs"]["n_clusters"] = self.module.n_clusters
         if stage == "prior":
             self._fit_prior(run.split[0])
+            self._calibrate_guidance(run.split[0])
 
     def _train_on_counts(self, stage: Stage, max_epochs: int, run: _Run) -> None:
         """Run a stage whose minibatches are counts."""

@@ -46,7 +46,7 @@ class GenerationMixin(StreamingMixin):
         adata: AnnData | MuData | None = None,
         indices: Sequence[int] | None = None,
         batch: str | Sequence[str] | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | None = None,
         sampler: str | None = None,
         n_steps: int | None = None,
         eta: float = 0.0,
@@ -72,7 +72,9 @@ class GenerationMixin(StreamingMixin):
             Batch of each cell, or one for all; ``None`` draws as in training.
         guidance_scale
             1 draws from the conditional distribution; above 1 exaggerates the condition; 0 ignores
-            it.
+            it. ``None`` takes, for `labels`, the scale that training found to make their cells as
+            well told by their label as real ones (``module.label_guidance``, 1 to 1.5), and 1 for
+            all others.
         sampler, n_steps, eta
             Sampler, see `atacvi.diffusion`; ``None`` takes the default of the process.
         library_size
@@ -111,27 +113,19 @@ class GenerationMixin(StreamingMixin):
         from anndata import AnnData
 
         self._require_stages("autoencoder", "auxiliary", "diffusion", "prior")  # type: ignore[attr-defined]
+        if guidance_scale is None:
+            guidance_scale = 1.0 if labels is None else float(self.module.label_guidance)  # type: ignore[attr-defined]
         _check_options(output, guidance_scale)
         generator = torch.Generator().manual_seed(seed)
         cells = self._cells_to_draw(n, labels, latent, adata, indices, batch, generator)
         observed = adata is not None or indices is not None
         cells = cells._replace(depth=self._depths(library_size, cells, observed))
         options = SamplerOptions(guidance_scale, sampler, n_steps, eta)
-        module = self.module  # type: ignore[attr-defined]
-        h = np.empty((len(cells.z), module.n_latent_ae), dtype=np.float32)
-        rows: list[Any] = []
-        for where, part in _minibatches(cells, batch_size):
-            # Each cell has a generator of its own, so that minibatches do not matter.
-            generators = cell_generators(seed, range(where.start, where.stop))
-            drawn = self._draw_latents(part, options, generators)
-            h[where] = drawn.cpu().numpy()
-            if output != "latent":
-                rows.append(self._draw_peaks(drawn, part, output, generators))
+        h, stack = self._draw(cells, options, output, batch_size, seed)
         obs = self._describe(cells)
-        if output == "latent":
+        if stack is None:
             generated = AnnData(obs=obs)
         else:
-            stack = np.concatenate(rows) if output == "probabilities" else sp.vstack(rows, "csr")
             names = self.region_names  # type: ignore[attr-defined]
             generated = AnnData(stack, obs=obs, var=pd.DataFrame(index=names.astype(str)))
         generated.obsm["X_latent"] = cells.z.cpu().numpy()
@@ -286,6 +280,34 @@ class GenerationMixin(StreamingMixin):
         return torch.as_tensor(values.copy(), dtype=torch.float, device=cells.z.device)
 
     # ---- drawing ----------------------------------------------------------------------------
+
+    def _draw(
+        self, cells: _Cells, options: SamplerOptions, output: Output, batch_size: int, seed: int
+    ) -> tuple[np.ndarray, Any]:
+        """Return latents h, and peaks unless only latents are asked for."""
+        h = np.empty((len(cells.z), self.module.n_latent_ae), dtype=np.float32)  # type: ignore[attr-defined]
+        rows: list[Any] = []
+        for where, part in _minibatches(cells, batch_size):
+            # Each cell has a generator of its own, so that minibatches do not matter.
+            generators = cell_generators(seed, range(where.start, where.stop))
+            drawn = self._draw_latents(part, options, generators)
+            h[where] = drawn.cpu().numpy()
+            if output != "latent":
+                rows.append(self._draw_peaks(drawn, part, output, generators))
+        if output == "latent":
+            return h, None
+        return h, np.concatenate(rows) if output == "probabilities" else sp.vstack(rows, "csr")
+
+    @torch.inference_mode()
+    def _draw_of_labels(self, codes: np.ndarray, guidance_scale: float, seed: int) -> sp.csr_matrix:
+        """Return cells of labels given by their codes, from a prior that is fitted."""
+        module = self.module  # type: ignore[attr-defined]
+        generator = torch.Generator().manual_seed(seed)
+        label = torch.as_tensor(codes, dtype=torch.long)
+        z, log_depth = module.sample_latent_prior(label, generator)
+        batches = self._drawn_batches(len(codes), generator)
+        cells = _Cells(z, label.to(module.device), batches, log_depth.exp())
+        return self._draw(cells, SamplerOptions(guidance_scale), "counts", 128, seed)[1]
 
     def _draw_latents(
         self, cells: _Cells, options: SamplerOptions, generators: list[torch.Generator]

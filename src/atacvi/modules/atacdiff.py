@@ -157,6 +157,7 @@ class ATACDiffModule(
     atac_median_depth: Tensor
     mixture_active: Tensor
     n_train: Tensor
+    label_guidance: Tensor
 
     def __init__(
         self,
@@ -266,6 +267,8 @@ class ATACDiffModule(
         )
         self.register_buffer("latent_prior_weights", torch.zeros(0))
         self.register_buffer("latent_prior_labels", torch.zeros(0, dtype=torch.long))
+        # Guidance of cells of a label, see `atacvi.training.calibrate_guidance`
+        self.register_buffer("label_guidance", torch.tensor(1.0))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Take over the number of components of the latent prior, which training chooses."""
@@ -273,6 +276,8 @@ class ATACDiffModule(
             key = f"latent_prior_{name}"
             if prefix + key in state_dict:
                 setattr(self, key, torch.empty_like(state_dict[prefix + key]).to(self.device))
+        # Models saved before guidance was calibrated were drawn from without.
+        state_dict.setdefault(prefix + "label_guidance", self.label_guidance)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def resize_mixture(self, n_clusters: int) -> None:

@@ -50,6 +50,7 @@ from atacvi.training.denoiser_plan import (
     held_out_denoising_loss,
 )
 from atacvi.training.emphasis import emphasis_of
+from atacvi.training.guidance import calibrate_guidance
 from atacvi.training.head_start import logistic_rows, start_classification_head
 from atacvi.training.mixture import mixture_of
 from atacvi.training.neighbour_gain import neighbour_gain
@@ -128,6 +129,7 @@ __all__ = [
     "TokenTrainingPlan",
     "balanced_rows",
     "best_logit_scale",
+    "calibrate_guidance",
     "canonical_directions",
     "check_plan_kwargs",
     "checkpoint_path",
