@@ -275,12 +275,11 @@ def atacdiff_model(
     seed: int,
     options: dict[str, Any],
     stages: Sequence[str] | None = None,
-    before: Callable[[Any], None] | None = None,
 ) -> Any:
     """Train atacvi's ATACDiffModel, all stages or some.
 
     ``atacdiff_setup``, ``atacdiff_model`` and ``atacdiff_train`` are keywords, ``atacdiff_epochs``
-    the epochs at most of each stage; `before` may change the model before it is trained.
+    the epochs at most of each stage.
     """
     import scvi
 
@@ -289,8 +288,6 @@ def atacdiff_model(
     scvi.settings.seed = seed
     atacvi.ATACDiffModel.setup_anndata(adata, **options.get("atacdiff_setup", {}))
     model = atacvi.ATACDiffModel(adata, **options.get("atacdiff_model", {}))
-    if before is not None:
-        before(model)
     training = {"max_epochs": options.get("atacdiff_epochs"), "stages": stages}
     model.train(**{**training, **options.get("atacdiff_train", {})})
     return model

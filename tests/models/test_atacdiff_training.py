@@ -101,9 +101,9 @@ def test_each_stage_changes_its_parts_alone():
     model = train(small(), 1, stages=["autoencoder"])
     rooms = {
         "auxiliary": {"auxiliary_encoder", "auxiliary_decoder", "prior", "mixture_active"},
-        "diffusion": {"denoiser"},
+        "diffusion": {"denoiser", "gaussian_denoiser"},
         "prior": {f"latent_prior_{part}" for part in ("means", "factors", "weights", "labels")}
-        | {"covariate_mean"},
+        | {"covariate_mean", "label_guidance"},
     }
     for stage, allowed in rooms.items():
         before = state(model)
@@ -335,7 +335,7 @@ def test_new_batches_start_at_the_mean_and_all_else_stays(reference):
         if name.endswith("covariates.weight"):
             torch.testing.assert_close(after[name][:, 2], value[:, :2].mean(1))
             assert torch.equal(after[name][:, :2], value)
-        elif name.endswith("embeddings.batch.weight"):
+        elif name.endswith(("embeddings.batch.weight", "batch_coefficients")):
             torch.testing.assert_close(after[name][2], value.mean(0))
             assert torch.equal(after[name][:2], value)
         elif name == "covariate_mean":

@@ -281,6 +281,29 @@ def test_peaks_drawn_for_a_step_give_the_same_loss_in_the_mean():
     assert abs(float(drawn.mean() - whole)) < 4 * float(drawn.std()) / 600**0.5
 
 
+def test_conditions_that_are_always_hidden_never_matter():
+    """Also where the loss of held-out cells chooses the epoch, and where cells are drawn."""
+    module = make(condition_dropout=1.0).eval()
+    torch.nn.init.normal_(module.denoiser.output.weight)
+    z, h = torch.randn(40, N_LATENT), torch.randn(40, N_AE)
+    rows = torch.arange(40) % 2
+    module.gaussian_denoiser.fit(h + z[:, :1], z, rows, rows, torch.randn(40))
+    x, time = torch.randn(6, N_AE), torch.rand(6)
+    none = {"label": torch.zeros(6, dtype=torch.bool)}
+    found = [
+        module.predict_target(
+            x, time, k * z[:6], drop=none, **module.conditions(rows[:6] ^ k, rows[:6], x[:, 0])
+        )
+        for k in (0, 1)
+    ]
+    torch.testing.assert_close(*found)
+    module.condition_dropout = 0.1
+    given = module.predict_target(
+        x, time, z[:6], drop=none, **module.conditions(rows[:6], rows[:6], x[:, 0])
+    )
+    assert (given - found[0]).abs().max() > 0.1
+
+
 def test_conditions_are_hidden_as_often_as_said_and_only_in_training():
     module = make(condition_dropout=0.3)
     seen: list[dict[str, torch.Tensor]] = []

@@ -17,6 +17,7 @@ from atacvi.training import (
     SelectDenoiser,
     denoiser_plan,
     held_out_denoising_loss,
+    start_denoiser,
 )
 
 N_AE, N_LATENT = 2, 1
@@ -177,6 +178,53 @@ def test_best_network_is_kept_and_training_ends_when_it_gets_worse(patience):
     assert (stopped, kept) == (
         ([False] * 4, 5.0) if patience is None else ([False, False, False, True], 0.0)
     )
+
+
+def test_a_start_that_no_epoch_beats_is_kept():
+    module = make()
+    plan = DenoiserPlan(module, 10)
+    plan.log = lambda *args, **kwargs: None
+    select = SelectDenoiser(latents(40), 2)
+    trainer = SimpleNamespace(should_stop=False)
+    select.on_fit_start(trainer, plan)
+    for bias in (3.0, 4.0):
+        torch.nn.init.constant_(plan.average.module.output.bias, bias)
+        select.on_train_epoch_end(trainer, plan)
+    assert trainer.should_stop
+    # a run that is taken up goes on with its own best, not with the network it stopped at
+    other = SelectDenoiser(latents(40), 2)
+    other.load_state_dict(select.state_dict())
+    other.on_fit_start(trainer, plan)
+    assert other.best == select.best
+    other.on_fit_end(trainer, plan)
+    assert plan.average.module.output.bias[0].item() == 0.0
+
+
+@pytest.mark.parametrize("objective", ["flow", "v", "x0", "eps"])
+def test_closed_form_is_the_best_start(objective):
+    """Of latents that are Gaussian given z nothing predicts better, whatever the target."""
+    generator = torch.Generator().manual_seed(1)
+    n = 4000
+    z = torch.randn(n, N_LATENT, generator=generator)
+    h = z @ torch.tensor([[1.5, -0.5]]) + 0.5 * torch.randn(n, N_AE, generator=generator)
+    zeros = torch.zeros(n, dtype=torch.long)
+    none = torch.full((n, N_AE), 1e-8)
+    cells = CellLatents(h, none, z, none[:, :1], zeros + 2, zeros, torch.ones(n))
+    module = make(objective=objective)
+    plain = held_out_denoising_loss(module, module.denoiser, cells)
+    start_denoiser(module, CellLatents(*(part[:2000] for part in cells)), 0)
+    held_out = CellLatents(*(part[2000:] for part in cells))
+    start = held_out_denoising_loss(module, module.denoiser, held_out)
+    # E Var(h | x, z) at each time, and the target's variance from it
+    time = module.process.time_grid(1000)
+    one, zero = torch.ones(1000, 1), torch.zeros(1000, 1)
+    a, s = (module.process.corrupt(*pair, time) for pair in ((one, zero), (zero, one)))
+    variance = 1 / (1 / 0.25 + (a / s).square())
+    of_h, of_noise = (module.process.target(*pair, time) for pair in ((one, zero), (zero, one)))
+    lost = (of_h - of_noise * a / s).square() * variance * N_AE
+    expected = float((module.process.weight(time) * lost.squeeze(1)).mean())
+    assert start == pytest.approx(expected, rel=0.1)
+    assert start < plain
 
 
 @pytest.mark.parametrize("objective", ["flow", "v", "x0"])

@@ -12,6 +12,7 @@ from scvi.train import Trainer, TrainRunner
 from atacvi.models._atacdiff_cells import StageCellsMixin
 from atacvi.models._atacdiff_resume import FinishedStages
 from atacvi.models._atacdiff_stages import StagesMixin
+from atacvi.models._seed import session_seed
 from atacvi.modules import MIN_CELLS_REFINEMENT
 from atacvi.training import (
     BeginMixture,
@@ -29,6 +30,7 @@ from atacvi.training import (
     checkpoint_path,
     read_checkpoint,
     standardise_latents,
+    start_denoiser,
 )
 
 if TYPE_CHECKING:
@@ -309,6 +311,9 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
         """Run the stage whose minibatches are latents."""
         everything = np.concatenate(run.split)
         latents = self._latents(everything)
+        if not self._is_query:  # its denoiser is the reference's
+            train = CellLatents(*(part[: len(run.split[0])] for part in latents))
+            start_denoiser(self.module, train, session_seed())
         where = np.split(np.arange(len(everything)), np.cumsum([len(p) for p in run.split])[:2])
         data = LatentDataModule(latents, where[0], where[1], where[2], 2 * run.batch_size)
         known = {"lr", "weight_decay", *_OF_DENOISER} & set(run.plan_kwargs)

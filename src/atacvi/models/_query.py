@@ -22,7 +22,12 @@ from atacvi.models._query_features import (
     prepare_mudata,
 )
 from atacvi.models._setup import read_features
-from atacvi.training import BATCH_EMBEDDING, COVARIATE_MEAN, COVARIATE_WEIGHT
+from atacvi.training import (
+    BATCH_COEFFICIENTS,
+    BATCH_EMBEDDING,
+    COVARIATE_MEAN,
+    COVARIATE_WEIGHT,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -313,8 +318,8 @@ def _take_over(module: Any, state: dict[str, torch.Tensor], old: list[int]) -> l
 
 
 def _extend_batch_rows(state: dict[str, torch.Tensor], n_old: int, n_new: int) -> None:
-    """Give embeddings of batches rows for new ones, at the mean of the known."""
+    """Give tables with a row for each batch rows for new ones, at the mean of the known."""
     for name, value in state.items():
-        if name.endswith(BATCH_EMBEDDING) and n_new > n_old:
-            rows = value.mean(0, keepdim=True).expand(n_new - n_old, -1)
+        if name.endswith((BATCH_EMBEDDING, BATCH_COEFFICIENTS)) and n_new > n_old:
+            rows = value.mean(0, keepdim=True).expand(n_new - n_old, *value.shape[1:])
             state[name] = torch.cat([value, rows])

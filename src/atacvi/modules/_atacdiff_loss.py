@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from atacvi.diffusion import Process
     from atacvi.likelihoods import SparseTarget
     from atacvi.modules.atacdiff import PeakBatch, Stage
-    from atacvi.nn import AuxiliaryDecoder, AuxiliaryEncoder, PeakAutoencoder, Posterior
+    from atacvi.nn import (
+        AuxiliaryDecoder,
+        AuxiliaryEncoder,
+        GaussianDenoiser,
+        PeakAutoencoder,
+        Posterior,
+    )
     from atacvi.priors import GaussianMixturePrior, StandardNormalPrior
 
 Information = Literal["infonce", "mmd", "none"]
@@ -67,6 +73,7 @@ class ATACDiffLossMixin:
     auxiliary_posterior: Callable[[PeakBatch], Posterior]
     latent_posterior: Callable[[SparseTarget], Posterior]
     denoiser: nn.Module
+    gaussian_denoiser: GaussianDenoiser
     process: Process
     prior: GaussianMixturePrior
     standard_prior: StandardNormalPrior
@@ -245,6 +252,24 @@ class ATACDiffLossMixin:
             given["batch"] = batch
         return given
 
+    def predict_target(
+        self, x_t: Tensor, time: Tensor, z: Tensor | None, *, drop: dict[str, Tensor], **given: Any
+    ) -> Tensor:
+        """Return what the denoiser makes of noisy latents, in the terms of the process.
+
+        The network adds to the closed form of Gaussian latents, where that has been fitted.
+        """
+        if self.condition_dropout >= 1:
+            everything = torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
+            z, drop = None, {**drop, "label": everything}
+        learnt = self.denoiser(x_t, time, z, drop=drop, **given)
+        if not self.gaussian_denoiser.fitted:
+            return learnt
+        one, zero = torch.ones_like(x_t[:, :1]), torch.zeros_like(x_t[:, :1])
+        signal, noise = (self.process.corrupt(*pair, time) for pair in ((one, zero), (zero, one)))
+        h, noise = self.gaussian_denoiser(x_t, signal, noise, z, drop=drop, **given)
+        return learnt + self.process.target(h, noise, time)
+
     def denoising_loss(
         self, h: Tensor, z: Tensor, batch: PeakBatch | Any, time: Tensor | None = None
     ) -> Tensor:
@@ -262,7 +287,7 @@ class ATACDiffLossMixin:
             for name, hidden in drop.items():
                 coin = torch.rand(n, device=h.device) < self.condition_dropout
                 drop[name] = hidden | coin
-        prediction = self.denoiser(
+        prediction = self.predict_target(
             self.process.corrupt(h, noise, time),
             time,
             z,

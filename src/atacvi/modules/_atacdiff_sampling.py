@@ -68,7 +68,7 @@ class ATACDiffSamplingMixin:
     covariate_mean: Tensor
     likelihood: PeakLikelihood
     process: Process
-    denoiser: nn.Module
+    predict_target: Callable[..., Tensor]
     latent_mean: Tensor
     latent_scale: Tensor
     latent_prior_means: Tensor
@@ -164,11 +164,13 @@ class ATACDiffSamplingMixin:
 
         def predict(x_t: Tensor, time: Tensor) -> Tensor:
             scale = options.guidance_scale
-            conditional = self.denoiser(x_t, time, z, drop={"label": unlabelled}, **given)
+            conditional = self.predict_target(x_t, time, z, drop={"label": unlabelled}, **given)
             if scale == 1.0:
                 return conditional
             hidden = {"z": everything, "label": everything}
-            return guide(conditional, self.denoiser(x_t, time, z, drop=hidden, **given), scale)
+            return guide(
+                conditional, self.predict_target(x_t, time, z, drop=hidden, **given), scale
+            )
 
         h = self.process.sample(
             predict,

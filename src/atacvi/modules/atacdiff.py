@@ -20,6 +20,7 @@ from atacvi.modules._peak_likelihood import PEAK_LIKELIHOODS
 from atacvi.nn import (
     AuxiliaryDecoder,
     AuxiliaryEncoder,
+    GaussianDenoiser,
     PeakAutoencoder,
     Posterior,
     ResidualDenoiser,
@@ -135,7 +136,8 @@ class ATACDiffModule(
     kernel
         ``"imq"`` or ``"rbf"``, of the MMD.
     condition_dropout
-        Probability of hiding z, and of hiding the label, from the denoiser while training.
+        Probability of hiding z, and of hiding the label, from the denoiser while training; 1 hides
+        them always, also when cells are drawn.
     joint
         Train the denoiser together with the auxiliary branch, its gradient entering z.
     loading_precision
@@ -246,6 +248,10 @@ class ATACDiffModule(
             n_labels,
             n_batch if n_batch > 1 else 0,
             use_log_depth=True,
+        )
+        # What the denoiser adds to once `training.start_denoiser` has fitted it
+        self.gaussian_denoiser = GaussianDenoiser(
+            n_latent_ae, n_latent, n_labels, n_batch if n_batch > 1 else 0
         )
         self.prior = GaussianMixturePrior(n_clusters, n_latent)
         self.standard_prior = StandardNormalPrior(n_latent)

@@ -19,6 +19,7 @@ from atacvi.nn.denoiser import ResidualDenoiser, TransformerDenoiser
 from atacvi.nn.encoders import AtacEncoder, LearntRows, RnaEncoder
 from atacvi.nn.expression_encoder import EmbeddingEncoder, ExpressionEncoder
 from atacvi.nn.fusion import ConcatFusion, ExpertFusion, Posterior
+from atacvi.nn.gaussian_denoiser import GaussianDenoiser
 from atacvi.nn.gradient_reversal import reverse_gradient
 from atacvi.nn.heads import ClassificationHead, ProjectionHead, ReplacedTokenHead
 from atacvi.nn.information import info_nce, squared_mmd
@@ -44,6 +45,7 @@ __all__ = [
     "ExpressionEncoder",
     "ExpressionHead",
     "FeatureSelfAttention",
+    "GaussianDenoiser",
     "LearntRows",
     "PackedTokens",
     "PackedTransformer",

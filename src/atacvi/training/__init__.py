@@ -48,6 +48,7 @@ from atacvi.training.denoiser_plan import (
     LatentDataModule,
     SelectDenoiser,
     held_out_denoising_loss,
+    start_denoiser,
 )
 from atacvi.training.emphasis import emphasis_of
 from atacvi.training.guidance import calibrate_guidance
@@ -62,6 +63,7 @@ from atacvi.training.plans import (
     refuse_unknown,
 )
 from atacvi.training.query import (
+    BATCH_COEFFICIENTS,
     BATCH_EMBEDDING,
     COVARIATE_MEAN,
     COVARIATE_WEIGHT,
@@ -92,6 +94,7 @@ from atacvi.training.token_views import (
 __all__ = [
     "AlignmentPlan",
     "AlignmentViews",
+    "BATCH_COEFFICIENTS",
     "BATCH_EMBEDDING",
     "BatchPlan",
     "BeginMixture",
@@ -158,6 +161,7 @@ __all__ = [
     "start_atacformer",
     "start_classification_head",
     "start_decoder",
+    "start_denoiser",
     "start_embedding_encoder",
     "start_expression_encoder",
     "start_from_data",

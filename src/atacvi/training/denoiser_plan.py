@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # An epoch has at least so many steps, so that small data do not end it at once.
 _MIN_STEPS = 50
+# Draws from each cell's posterior that the closed form is fitted to.
+_DRAWS = 5
 
 
 class CellLatents(NamedTuple):
@@ -175,6 +177,32 @@ def denoising_loss(module: Any, cells: CellLatents, time: Tensor | None = None) 
 
 
 @torch.no_grad()
+def start_denoiser(module: Any, cells: CellLatents, random_state: int) -> None:
+    """Fit the closed form that the network adds to, to draws of the latents of training cells.
+
+    Parameters
+    ----------
+    module
+        An `ATACDiffModule`.
+    cells
+        Latents of the training cells.
+    random_state
+        Seed of the draws.
+    """
+    device = module.latent_mean.device
+    cells = CellLatents(*(part.to(device).repeat_interleave(_DRAWS, 0) for part in cells))
+    noise = torch.Generator().manual_seed(random_state)
+
+    def draw(mean: Tensor, variance: Tensor) -> Tensor:
+        return mean + variance.sqrt() * torch.randn(mean.shape, generator=noise).to(device)
+
+    h = (draw(cells.h_mean, cells.h_variance) - module.latent_mean) / module.latent_scale
+    z = draw(cells.z_mean, cells.z_variance)
+    depth = module.standard_log_depth(cells.depth)
+    module.gaussian_denoiser.fit(h, z, cells.label, cells.batch, depth, n_draws=_DRAWS)
+
+
+@torch.no_grad()
 def held_out_denoising_loss(module: Any, network: Any, cells: CellLatents, seed: int = 0) -> float:
     """Return the mean loss of cells at fixed noise and an even grid of times."""
     device = module.latent_mean.device
@@ -222,6 +250,14 @@ class SelectDenoiser(Callback):
         """Take up the state of a stopped run."""
         for key, value in state_dict.items():
             setattr(self, key, value)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the start, unless a stopped run is taken up: it may be the best there is."""
+        plan: Any = pl_module
+        if self.best_state is None:
+            network = plan.average.module
+            self.best = held_out_denoising_loss(plan.module, network, self.cells)
+            self.best_state = {k: v.detach().clone() for k, v in network.state_dict().items()}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the averaged network."""

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 # End of the names of the weights that covariates multiply
 COVARIATE_WEIGHT = "covariates.weight"
-# End of the names of the tables with a row for each batch
+# Ends of the names of the tables with a row for each batch
 BATCH_EMBEDDING = "embeddings.batch.weight"
+BATCH_COEFFICIENTS = "batch_coefficients"
 # Name of the buffer with the mean of the covariates over the training cells
 COVARIATE_MEAN = "covariate_mean"
 
