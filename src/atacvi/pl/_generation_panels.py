@@ -175,7 +175,7 @@ def draw_profiles(
         for (row, column), value in np.ndenumerate(correlation):
             colour = "white" if abs(value) > 0.6 else "black"
             ax.text(
-                column, row, f"{value:.1f}", ha="center", va="center", size="small", color=colour
+                column, row, f"{value:z.1f}", ha="center", va="center", size="small", color=colour
             )
     ax.set(xlabel="generated type", ylabel="real type")
     ax.set_title("profiles of types, centred", loc="left")
