@@ -83,6 +83,36 @@ def test_batch_adversary_needs_batches_and_trains_to_the_end(cells):
     assert np.isfinite(learner.get_latent_representation()).all()
 
 
+def test_batches_are_taken_out_of_the_latent_of_an_encoder_as_it_is(tmp_path):
+    """Directions alone: what a linear model tells of batches falls, and they travel with the model."""
+    from sklearn.linear_model import LogisticRegression
+
+    # in batch b every cell also shows regions that no cell of the other batch shows
+    shifted = planted_cells()
+    second = (shifted.obs["batch"] == shifted.obs["batch"].iloc[0]).to_numpy()
+    counts = shifted.X.toarray()
+    counts[:, ::6] = second[:, None]
+    shifted.X = sp.csr_matrix(counts)
+    AtacformerModel.setup_anndata(shifted, labels_key="module", batch_key="batch")
+    learner = build(shifted)
+    learner.pretrain(0)
+    before = learner.get_latent_representation()
+    learner.finetune("batch", 0, token_budget=400, **QUIET)
+    after = learner.get_latent_representation()
+    directions = learner.latent_batch_directions_
+    assert directions.shape == (1, after.shape[1])
+    np.testing.assert_allclose(after @ directions.T, 0.0, atol=1e-5)
+    told = [LogisticRegression().fit(z, second).score(z, second) for z in (before, after)]
+    assert told[0] > 0.9
+    assert told[1] < told[0] - 0.1
+    learner.save_pretrained(tmp_path / "checkpoint")
+    other = AtacformerModel.from_pretrained(tmp_path / "checkpoint")
+    np.testing.assert_allclose(other.latent_batch_directions_, directions, atol=1e-7)
+    # another space has directions of its own
+    learner.pretrain(0)
+    assert learner.latent_batch_directions_ is None
+
+
 def test_a_head_on_the_encoder_as_it_is(cells, query):
     learner = build(cells)
     learner.pretrain(0)

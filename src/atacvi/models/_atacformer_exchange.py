@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Fields of config.json in which the space of the normalised latent and the labels are kept
 _CENTRE, _LABELS = "atacvi_latent_centre", "atacvi_labels"
+_BATCH_DIRECTIONS = "atacvi_latent_batch_directions"
 
 
 class ExchangeMixin:
@@ -34,6 +35,7 @@ class ExchangeMixin:
     module: AtacformerModule
     universe: Universe
     latent_centre_: np.ndarray | None
+    latent_batch_directions_: np.ndarray | None
     is_trained_: bool
     started_: bool
     registry_: dict[str, Any]
@@ -65,6 +67,8 @@ class ExchangeMixin:
         before = dict(extra)
         if self.latent_centre_ is not None:
             extra[_CENTRE] = [float(v) for v in self.latent_centre_]
+        if self.latent_batch_directions_ is not None:
+            extra[_BATCH_DIRECTIONS] = self.latent_batch_directions_.astype(float).tolist()
         if self.module.classification_head is not None:
             extra[_LABELS] = [str(name) for name in self._label_names()]  # type: ignore[attr-defined]
         try:
@@ -156,12 +160,15 @@ class ExchangeMixin:
         other = type(self)(registry=registry, config=config)  # type: ignore[call-arg]
         other._take_over(AtacformerCheckpoint(self.module, own))
         other.latent_centre_ = self.latent_centre_
+        other.latent_batch_directions_ = self.latent_batch_directions_
         return other
 
     def _take_over(self, source: AtacformerCheckpoint) -> None:
         """Take the weights of a checkpoint, and where the centre of its latent lies."""
         take_over_weights(self.module, self.universe, source)
-        centre = source.module.config.extra.get(_CENTRE)
-        if centre is not None:
-            self.latent_centre_ = np.asarray(centre, dtype=np.float32)
+        extra = source.module.config.extra
+        if _CENTRE in extra:
+            self.latent_centre_ = np.asarray(extra[_CENTRE], dtype=np.float32)
+        if _BATCH_DIRECTIONS in extra:
+            self.latent_batch_directions_ = np.asarray(extra[_BATCH_DIRECTIONS], dtype=np.float32)
         self.started_ = self.is_trained_ = True

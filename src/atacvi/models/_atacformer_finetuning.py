@@ -69,11 +69,13 @@ class FinetuningMixin(AtacformerFitMixin):
         task
             ``"clustering"`` brings cells of a label together, ``"classification"`` trains a head
             that tells labels, ``"multi"`` does both, ``"batch"`` makes batches hard to tell apart
-            while replaced tokens stay detectable. With several batches, ``"multi"`` works against
-            them, too.
+            while replaced tokens stay detectable, and then takes out of the latent the directions in
+            which batches differ within clusters (one fewer than batches; of no effect with
+            ``normalize=False``). With several batches, ``"multi"`` works against them, too.
         max_epochs
-            Epochs at most; ``None`` chooses by the number of cells, 0 leaves the encoder as it is
-            under a head that is a logistic regression.
+            Epochs at most; ``None`` chooses by the number of cells, 0 leaves the encoder as it is:
+            under a head that is a logistic regression, or with ``"batch"`` under the directions
+            alone.
         loss
             ``"supcon"`` or ``"triplet"`` for clustering, ``"ce"`` for classification; ``None`` takes
             the task's own.
@@ -175,7 +177,7 @@ class FinetuningMixin(AtacformerFitMixin):
             columns={"labels": self._labels()[:, None], "batch": self._batches()[:, None]},  # type: ignore[attr-defined]
         )
         max_epochs = n_epochs("max_epochs", max_epochs, default_epochs(len(split[0])))
-        if max_epochs == 0 and objectives.classification == 0:
+        if max_epochs == 0 and objectives.classification == 0 and task != "batch":
             msg = (
                 f"max_epochs=0: without training there is only the start of a head, and "
                 f"task={task!r} has none."
@@ -213,3 +215,4 @@ class FinetuningMixin(AtacformerFitMixin):
         self.task_ = task
         if task == "batch":
             self._set_centre(tokens, split[0])
+            self._set_batch_directions(tokens, split[0])

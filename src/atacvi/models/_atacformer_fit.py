@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from atacvi.models._token_fit import TokenFitMixin
 from atacvi.training import (
     SelectFromStart,
     TokenCorruption,
+    batch_directions,
     checkpoint_path,
     neighbour_gain,
     read_checkpoint,
@@ -24,6 +26,8 @@ from atacvi.training import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
 
 Negatives = Literal["uniform", "unigram", "batch", "local"]
 
@@ -42,6 +46,7 @@ class AtacformerFitMixin(TokenFitMixin):
     """What comes before and after a training."""
 
     latent_centre_: np.ndarray | None
+    latent_batch_directions_: np.ndarray | None
     universe: Any
 
     def _prepare(
@@ -100,6 +105,17 @@ class AtacformerFitMixin(TokenFitMixin):
         chosen = self._filled(tokens, cells, _N_CENTRE, np.random.default_rng(session_seed()))
         latent = self._embed(tokens, chosen, max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
         self.latent_centre_ = _centre(latent, np.diff(tokens.indptr)[chosen])
+        self.latent_batch_directions_ = None  # those of another space
+
+    def _set_batch_directions(self, tokens: sp.csr_matrix, cells: np.ndarray) -> None:
+        """Set the directions that the latent is freed of, from the training cells."""
+        seed = session_seed()
+        chosen = self._filled(tokens, cells, _N_CENTRE, np.random.default_rng(seed))
+        latent = self._embed(tokens, chosen, max_tokens=2048, normalize=True)  # type: ignore[attr-defined]
+        found = batch_directions(latent, self._batches()[chosen], seed)  # type: ignore[attr-defined]
+        if len(found) == 0:
+            logger.warning("No cluster holds cells of two batches: no direction is taken out.")
+        self.latent_batch_directions_ = found if len(found) else None
 
     @staticmethod
     def _filled(

@@ -61,8 +61,9 @@ class CellEmbeddingMixin(TokenEmbeddingMixin):
         pooling
             ``"mean"`` weighs all tokens alike; ``None`` pools as the model was trained.
         normalize
-            Subtract the mean of the training cells and scale to unit length, the space in which
-            agreement is trained; ``None`` does so where the model was pretrained here.
+            Subtract the mean of the training cells, take out the directions of batches if the model
+            was fine-tuned against them, and scale to unit length, the space in which agreement is
+            trained; ``None`` does so where the model was pretrained here.
 
         Returns
         -------

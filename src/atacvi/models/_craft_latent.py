@@ -83,7 +83,7 @@ class AccessibilitySide(TokenEmbeddingMixin):
         self.module, self.universe, self.registry_ = module, universe, registry
         self.adata = self.adata_manager = None
         self.started_ = False
-        self.latent_centre_ = None
+        self.latent_centre_ = self.latent_batch_directions_ = None
 
 
 class SharedSpaceMixin:

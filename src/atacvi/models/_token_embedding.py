@@ -49,6 +49,7 @@ class TokenEmbeddingMixin:
     module: AtacformerModule
     universe: Universe
     latent_centre_: np.ndarray | None
+    latent_batch_directions_: np.ndarray | None
     registry_: dict[str, Any]
     adata: Any
     adata_manager: Any
@@ -174,12 +175,16 @@ class TokenEmbeddingMixin:
 
     def _normalized(self, latent: np.ndarray) -> np.ndarray:
         centre = latent.mean(axis=0) if self.latent_centre_ is None else self.latent_centre_
-        return directions(latent, centre)
+        return directions(latent, centre, self.latent_batch_directions_)
 
 
-def directions(embedding: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Return centred embeddings of unit length."""
+def directions(
+    embedding: np.ndarray, centre: np.ndarray, without: np.ndarray | None = None
+) -> np.ndarray:
+    """Return centred embeddings of unit length, `without` what lies along some directions."""
     centred = embedding - centre
+    if without is not None:
+        centred = centred - (centred @ without.T) @ without
     return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
 
 

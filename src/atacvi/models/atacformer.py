@@ -169,6 +169,7 @@ class AtacformerModel(
         self.universe = known.universe
         self.started_ = False
         self.latent_centre_: np.ndarray | None = None
+        self.latent_batch_directions_: np.ndarray | None = None
         self.vocabulary_ = vocabulary
         if source is not None:
             self._take_over(source)

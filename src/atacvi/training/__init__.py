@@ -16,6 +16,7 @@ from atacvi.training.atacformer_start import (
     spectral_loadings,
     start_atacformer,
 )
+from atacvi.training.batch_directions import batch_directions
 from atacvi.training.canonical import (
     CanonicalDirections,
     best_logit_scale,
@@ -131,6 +132,7 @@ __all__ = [
     "TokenRows",
     "TokenTrainingPlan",
     "balanced_rows",
+    "batch_directions",
     "best_logit_scale",
     "calibrate_guidance",
     "canonical_directions",
