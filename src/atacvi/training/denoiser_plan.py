@@ -190,16 +190,20 @@ def start_denoiser(module: Any, cells: CellLatents, random_state: int) -> None:
         Seed of the draws.
     """
     device = module.latent_mean.device
-    cells = CellLatents(*(part.to(device).repeat_interleave(_DRAWS, 0) for part in cells))
+    cells = CellLatents(*(part.cpu().repeat_interleave(_DRAWS, 0) for part in cells))
     noise = torch.Generator().manual_seed(random_state)
 
     def draw(mean: Tensor, variance: Tensor) -> Tensor:
-        return mean + variance.sqrt() * torch.randn(mean.shape, generator=noise).to(device)
+        return mean + variance.sqrt() * torch.randn(mean.shape, generator=noise)
 
-    h = (draw(cells.h_mean, cells.h_variance) - module.latent_mean) / module.latent_scale
+    centre, scale = module.latent_mean.cpu(), module.latent_scale.cpu()
+    h = (draw(cells.h_mean, cells.h_variance) - centre) / scale
     z = draw(cells.z_mean, cells.z_variance)
-    depth = module.standard_log_depth(cells.depth)
-    module.gaussian_denoiser.fit(h, z, cells.label, cells.batch, depth, n_draws=_DRAWS)
+    depth = module.standard_log_depth(cells.depth.to(device)).cpu()
+    # On the CPU: some accelerators know no double precision.
+    exact = module.gaussian_denoiser.cpu()
+    exact.fit(h, z, cells.label, cells.batch, depth, n_draws=_DRAWS)
+    exact.to(device)
 
 
 @torch.no_grad()
