@@ -120,6 +120,15 @@ def test_each_stage_changes_its_parts_alone():
     assert not model.module.training
 
 
+def test_a_network_that_learnt_without_the_closed_form_goes_on_without():
+    """Models of earlier versions: the closed form would come on top of what the network knows."""
+    model = train(small(), 1)
+    assert model.module.gaussian_denoiser.fitted
+    model.module.gaussian_denoiser.fitted.fill_(False)
+    train(model, 1, stages=["diffusion"])
+    assert not model.module.gaussian_denoiser.fitted
+
+
 def test_a_stage_alone_goes_on_from_what_was_learnt():
     model = train(small(), 2)
     before = state(model)

@@ -50,9 +50,7 @@ class StageCellsMixin(StreamingMixin):
         rng = np.random.default_rng(session_seed())
         parts = []
         for cells in (train, np.sort(np.concatenate([train, validation]))):
-            if len(cells) > _MAX_CELLS_START:
-                cells = np.sort(rng.choice(cells, _MAX_CELLS_START, replace=False))
-            parts.append(self._counts_of(cells))
+            parts.append(self._counts_of(_at_most(cells, _MAX_CELLS_START, rng)))
         counts, every = parts
         start_from_data(self.module, counts, every, session_seed())
 
@@ -104,8 +102,7 @@ class StageCellsMixin(StreamingMixin):
         n_cells = np.clip(
             _MAX_ENTRIES_PROBE // self.module.n_peaks, _MIN_CELLS_PROBE, _MAX_CELLS_PROBE
         )
-        if len(validation) > n_cells:
-            validation = np.sort(rng.choice(validation, n_cells, replace=False))
+        validation = _at_most(validation, n_cells, rng)
 
         @torch.no_grad()
         def probe() -> dict[str, float]:
@@ -129,11 +126,7 @@ class StageCellsMixin(StreamingMixin):
 
     def _fit_prior(self, train: np.ndarray) -> None:
         """Fit what generation draws z and depth from, and note the mean of the covariates."""
-        cells = train
-        if len(cells) > _MAX_CELLS_START:
-            cells = np.sort(
-                np.random.default_rng(session_seed()).choice(cells, _MAX_CELLS_START, False)
-            )
+        cells = _at_most(train, _MAX_CELLS_START, np.random.default_rng(session_seed()))
         latents = self._latents(cells)
         labels = latents.label.numpy().copy()
         labels[labels >= self.module.n_labels] = -1
@@ -153,8 +146,7 @@ class StageCellsMixin(StreamingMixin):
         module, seed = self.module, session_seed()
         if module.n_labels < 2:
             return
-        if len(train) > _MAX_CELLS_START:
-            train = np.sort(np.random.default_rng(seed).choice(train, _MAX_CELLS_START, False))
+        train = _at_most(train, _MAX_CELLS_START, np.random.default_rng(seed))
         labels = np.asarray(self.adata_manager.get_from_registry(LABELS_KEY)).ravel()[train]
         labels = np.where(labels >= module.n_labels, -1, labels)
         draw = partial(self._draw_of_labels, seed=seed)  # type: ignore[attr-defined]
@@ -166,3 +158,8 @@ class StageCellsMixin(StreamingMixin):
         for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
             total += module.read_covariates(tensors, None).sum(0).cpu()
         return total / len(cells)
+
+
+def _at_most(cells: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return all cells, or so many of them at random, in their order."""
+    return cells if len(cells) <= n else np.sort(rng.choice(cells, n, replace=False))

@@ -311,7 +311,10 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
         """Run the stage whose minibatches are latents."""
         everything = np.concatenate(run.split)
         latents = self._latents(everything)
-        if not self._is_query:  # its denoiser is the reference's
+        exact = self.module.gaussian_denoiser
+        # A network that was trained without the closed form, by an earlier version, has learnt all;
+        # a query's denoiser is the reference's.
+        if not self._is_query and (exact.fitted or "diffusion" not in self.stages_done_):
             train = CellLatents(*(part[: len(run.split[0])] for part in latents))
             start_denoiser(self.module, train, session_seed())
         where = np.split(np.arange(len(everything)), np.cumsum([len(p) for p in run.split])[:2])

@@ -260,8 +260,11 @@ class SelectDenoiser(Callback):
         plan: Any = pl_module
         if self.best_state is None:
             network = plan.average.module
-            self.best = held_out_denoising_loss(plan.module, network, self.cells)
-            self.best_state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            self._keep(network, held_out_denoising_loss(plan.module, network, self.cells))
+
+    def _keep(self, network: Any, value: float) -> None:
+        self.best, self.waited = value, 0
+        self.best_state = {k: v.detach().clone() for k, v in network.state_dict().items()}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the averaged network."""
@@ -270,8 +273,7 @@ class SelectDenoiser(Callback):
         value = held_out_denoising_loss(plan.module, network, self.cells)
         pl_module.log("denoising_validation", value, sync_dist=True)
         if value < self.best:
-            self.best, self.waited = value, 0
-            self.best_state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            self._keep(network, value)
             return
         self.waited += 1
         if self.patience is not None and self.waited >= self.patience:
