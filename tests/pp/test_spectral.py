@@ -109,6 +109,36 @@ def test_same_seed_same_bits_and_the_input_is_left_alone():
     assert (counts != before).nnz == 0
 
 
+def test_blocks_of_cells_and_stored_zeros_change_nothing(monkeypatch):
+    from atacvi.pp import _spectral
+
+    counts, _ = planted()
+    fit, mapped = fit_spectral(counts, 3), map_spectral(counts, fit_spectral(counts, 3))
+    closed = np.flatnonzero(counts[[4]].toarray().ravel() == 0)
+    stored = counts.tocoo()
+    rows = np.append(stored.row, np.full(len(closed), 4))
+    entries = (rows, np.append(stored.col, closed))
+    values = np.append(stored.data, np.zeros(len(closed)))
+    padded = sp.csr_matrix((values, entries), shape=(152, 300))  # and two empty cells
+    assert padded.nnz == counts.nnz + len(closed)
+    again = fit_spectral(padded, 3)
+    np.testing.assert_allclose(again.embedding, fit.embedding, atol=1e-5)
+    monkeypatch.setattr(_spectral, "_CELLS_A_BLOCK", 32)
+    np.testing.assert_allclose(map_spectral(counts, fit), mapped, rtol=1e-6)
+
+
+def test_components_out_of_noise_are_exact():
+    """The coarser tolerance with `above_noise` is felt within the noise alone."""
+    counts, _ = planted(400, 4)
+    values, vectors = by_hand(counts, 12)
+    fit = fit_spectral(counts, 12)
+    live = values > 1.2 * fit.noise_eigenvalue
+    assert live.sum() == 3
+    np.testing.assert_allclose(fit.eigenvalues[live], values[live], rtol=1e-5)
+    found, expected = np.linalg.qr(fit.embedding[:, live])[0], vectors[:, live]
+    assert np.linalg.svd(found.T @ expected)[1].min() > 1 - 1e-6
+
+
 def test_landmarks_extend_to_all_cells(monkeypatch):
     from atacvi.pp import _spectral, spectral
 

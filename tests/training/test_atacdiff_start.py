@@ -10,6 +10,7 @@ import torch
 from atacvi.modules import ATACDiffModule
 from atacvi.pp import fit_spectral, map_spectral
 from atacvi.training import (
+    atacdiff_start,
     fit_latent_prior,
     standardise_latents,
     start_from_data,
@@ -27,6 +28,11 @@ def planted(n_cells: int = 200, seed: int = 0) -> sp.csr_matrix:
     depth = rng.uniform(0.5, 1.5, n_cells)
     counts = rng.poisson(rates[np.arange(n_cells) % 3] * depth[:, None])
     return sp.csr_matrix((counts > 0).astype(np.float32))
+
+
+def every(counts: sp.csr_matrix) -> np.ndarray:
+    """All cells are training cells."""
+    return np.ones(counts.shape[0], dtype=bool)
 
 
 def make(**kwargs) -> ATACDiffModule:
@@ -58,7 +64,7 @@ def errors(module: ATACDiffModule, counts: sp.csr_matrix) -> dict[str, float]:
 @pytest.mark.parametrize("n_spectral", [0, 8])
 def test_statistics_of_depth(n_spectral):
     counts, module = planted(), make(n_spectral=n_spectral)
-    start_from_data(module, counts, counts, 0)
+    start_from_data(module, counts, every(counts), 0)
     depth = np.asarray(counts.sum(1)).ravel()
     assert float(module.atac_median_depth) == np.median(depth)
     standard = module.standard_log_depth(torch.as_tensor(depth)).numpy()
@@ -72,14 +78,30 @@ def test_empty_cells_and_unseen_peaks_leave_all_finite(n_spectral):
     counts[3] = 0
     counts[:, 7] = 0
     module = make(n_spectral=n_spectral)
-    start_from_data(module, sp.csr_matrix(counts), sp.csr_matrix(counts), 0)
+    start_from_data(module, sp.csr_matrix(counts), every(counts), 0)
     assert all(torch.isfinite(v).all() for v in module.state_dict().values())
+
+
+@pytest.mark.parametrize("n_spectral", [0, 8])
+def test_statistics_and_decoders_see_training_cells_only(n_spectral, monkeypatch):
+    """Held-out cells move the spectral map, and nothing else."""
+    monkeypatch.setattr(atacdiff_start, "_CELLS_A_BLOCK", 64)
+    counts = planted()
+    train = np.arange(200) % 4 > 0
+    fit = fit_spectral(counts, 8, random_state=0)
+    monkeypatch.setattr(atacdiff_start, "fit_spectral", lambda *args, **kwargs: fit)
+    with_others, alone = make(n_spectral=n_spectral), make(n_spectral=n_spectral)
+    start_from_data(with_others, counts, train, 0)
+    start_from_data(alone, counts[train], every(counts[train]), 0)
+    expected = alone.state_dict()
+    for name, value in with_others.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_same_seed_same_start():
     one, two = make(), make()
     for module in (one, two):
-        start_from_data(module, planted(), planted(), 3)
+        start_from_data(module, planted(), every(planted()), 3)
     other = two.state_dict()
     assert all(torch.equal(v, other[k]) for k, v in one.state_dict().items())
 
@@ -89,7 +111,7 @@ def test_same_seed_same_start():
 
 def test_offsets_give_the_frequencies_of_the_peaks():
     counts, module = planted(), make(likelihood="poisson", n_spectral=0)
-    start_from_data(module, counts, counts, 0)
+    start_from_data(module, counts, every(counts), 0)
     total = np.asarray(counts.sum(0)).ravel()
     for head in (module.autoencoder.head, module.auxiliary_decoder):
         rates = head.offset.exp().numpy(force=True)
@@ -100,7 +122,7 @@ def test_offsets_give_the_frequencies_of_the_peaks():
 def test_both_branches_start_from_the_same_rows_of_peaks():
     module = make(n_spectral=0)
     before = module.autoencoder.table.clone()
-    start_from_data(module, planted(), planted(), 0)
+    start_from_data(module, planted(), every(planted()), 0)
     assert torch.equal(module.autoencoder.table, module.auxiliary_encoder.table)
     assert not torch.equal(module.autoencoder.table, before)
 
@@ -110,7 +132,7 @@ def test_both_branches_start_from_the_same_rows_of_peaks():
 
 def test_z_starts_at_the_spectral_embedding():
     counts, module = planted(), make()
-    start_from_data(module, counts, counts, 0)
+    start_from_data(module, counts, every(counts), 0)
     module.eval()
     with torch.no_grad():
         batch = module.read_batch(minibatch(counts))
@@ -125,8 +147,10 @@ def test_z_starts_at_the_spectral_embedding():
 def test_the_start_explains_other_cells_better_than_a_random_one(likelihood):
     counts, other = planted(), planted(90, seed=1)
     random, plain, started = (make(likelihood=likelihood, n_spectral=k) for k in (8, 0, 8))
-    start_from_data(plain, counts, counts, 0)  # offsets that are right, and loadings by chance
-    start_from_data(started, counts, counts, 0)
+    start_from_data(
+        plain, counts, every(counts), 0
+    )  # offsets that are right, and loadings by chance
+    start_from_data(started, counts, every(counts), 0)
     found = [errors(module, other) for module in (random, plain, started)]
     for branch in ("autoencoder", "auxiliary"):
         assert found[2][branch] < found[0][branch] - 1.0
@@ -136,7 +160,7 @@ def test_the_start_explains_other_cells_better_than_a_random_one(likelihood):
 def test_more_components_than_the_cells_have():
     counts = planted(8)
     module = make(n_latent=30, n_spectral=64)
-    start_from_data(module, counts, counts, 0)
+    start_from_data(module, counts, every(counts), 0)
     assert (module.auxiliary_encoder.spectral.table[:, 5:] == 0).all()
     assert all(np.isfinite(value) for value in errors(module, counts).values())
 

@@ -48,11 +48,10 @@ class StageCellsMixin(StreamingMixin):
         train, validation = split[:2]
         self.module.n_train.fill_(float(len(train)))
         rng = np.random.default_rng(session_seed())
-        parts = []
-        for cells in (train, np.sort(np.concatenate([train, validation]))):
-            parts.append(self._counts_of(_at_most(cells, _MAX_CELLS_START, rng)))
-        counts, every = parts
-        start_from_data(self.module, counts, every, session_seed())
+        cells = np.sort(np.concatenate([train, validation]))
+        cells = _at_most(cells, _MAX_CELLS_START, rng)
+        counts = self._counts_of(cells)
+        start_from_data(self.module, counts, np.isin(cells, train), session_seed())
 
     def _counts_of(self, cells: np.ndarray) -> sp.csr_matrix:
         """Return the counts of cells as the likelihood sees them."""

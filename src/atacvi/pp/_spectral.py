@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 # Cells on which the eigenvectors are found; all others are mapped by them.
 MAX_LANDMARKS = 20_000
+# Residuals of eigenvectors, relative to their eigenvalues. Components that stand out of noise have
+# long converged when those within it, which are cut, are as near as `_TOLERANCE_ABOVE_NOISE`.
+_TOLERANCE, _TOLERANCE_ABOVE_NOISE, _TOLERANCE_OF_NOISE = 1e-4, 3e-2, 1e-2
+_CELLS_A_BLOCK = 2_048
 
 
 class SpectralFit(NamedTuple):
@@ -73,21 +77,14 @@ def fit_spectral(
     n_cells = counts.shape[0]
     if n_cells > MAX_LANDMARKS:
         counts = counts[np.sort(rng.choice(n_cells, MAX_LANDMARKS, replace=False))]
-    opened = sp.csr_matrix(counts, dtype=np.float32, copy=True)
-    opened.eliminate_zeros()
-    opened.data[:] = 1
-    opened = opened[np.diff(opened.indptr) > 0]
-    frequency = np.asarray(opened.sum(0)).ravel()
+    opened = _open_peaks(counts)
+    frequency = np.bincount(opened.indices, minlength=opened.shape[1])
     idf = np.log(opened.shape[0] / (1.0 + frequency)).clip(min=0.0).astype(np.float32)
-    values, vectors, weighted, root_degree = _eigenvectors(opened, idf, n_comps + 1)
-    noise = 0.0
+    noise, tolerance = 0.0, _TOLERANCE
     if above_noise:
-        shuffled = sp.csr_matrix(
-            (opened.data, rng.permutation(opened.indices), opened.indptr), shape=opened.shape
-        )
-        shuffled.sum_duplicates()
-        shuffled.data[:] = 1
-        noise = float(_eigenvectors(shuffled, idf, 2)[0][1])
+        noise, tolerance = _noise_eigenvalue(opened, idf, rng), _TOLERANCE_ABOVE_NOISE
+    weighted = unit_rows(opened, idf)
+    values, vectors, root_degree = _eigenvectors(weighted, n_comps + 1, tolerance)
     values, vectors = values[1:], vectors[:, 1:]
     power = np.sqrt(np.maximum(values - noise, 0.0))
     if power[0] == 0:  # nothing stands out: take what there is
@@ -97,8 +94,9 @@ def fit_spectral(
     # A cell that is itself among the landmarks meets its own entry, 1 / degree beside the
     # eigenvalue; dividing by the sum of both makes the map shrink what rests on that entry.
     own = float(np.median(1.0 / root_degree**2))
-    table = (weighted.T @ (vectors / root_degree[:, None])) / (np.maximum(values, 0.0) + own)
-    degree_weights = np.asarray(weighted.sum(0)).ravel()
+    of_cells = (vectors / root_degree[:, None]).astype(np.float32)
+    table = (weighted.T @ of_cells) / (np.maximum(values, 0.0) + own)
+    degree_weights = weighted.T @ np.ones(len(vectors), dtype=np.float32)
     return SpectralFit(
         (vectors * scale).astype(np.float32),
         table.astype(np.float32),
@@ -124,48 +122,80 @@ def map_spectral(
     scaled
         Whether to multiply the components, which have unit variance, by the scale of the fit.
     """
-    opened = sp.csr_matrix(counts, dtype=np.float32, copy=True)
-    opened.data = (opened.data != 0).astype(np.float32)
-    weighted = unit_rows(opened, fit.idf)
-    degree = np.maximum(weighted @ fit.degree_weights, 1e-6)
-    mapped = (weighted @ fit.table) / np.sqrt(degree)[:, None]
-    return np.asarray(mapped * fit.scale if scaled else mapped, dtype=np.float32)
+    mapped = np.empty((counts.shape[0], fit.table.shape[1]), dtype=np.float32)
+    for low in range(0, len(mapped), _CELLS_A_BLOCK):
+        block = sp.csr_matrix(counts[low : low + _CELLS_A_BLOCK])
+        block.data = (block.data != 0).astype(np.float32)
+        weighted = unit_rows(block, fit.idf)
+        degree = np.maximum(weighted @ fit.degree_weights, 1e-6)
+        mapped[low : low + _CELLS_A_BLOCK] = (weighted @ fit.table) / np.sqrt(degree)[:, None]
+    return mapped * fit.scale if scaled else mapped
 
 
 def unit_rows(opened: sp.csr_matrix, weights: NDArray[np.floating]) -> sp.csr_matrix:
-    """Return the matrix with columns weighted and rows of unit norm, float32; zero rows stay."""
-    weighted = opened.astype(np.float32)
-    weighted.data *= weights[opened.indices].astype(np.float32)
-    squares = np.add.reduceat(np.append(weighted.data**2, 0.0), weighted.indptr[:-1])
-    squares[np.diff(weighted.indptr) == 0] = 0.0
-    norm = np.sqrt(np.maximum(squares, 1e-12))
-    weighted.data /= np.repeat(norm, np.diff(weighted.indptr)).astype(np.float32)
-    return weighted
+    """Return the matrix with columns weighted and rows of unit norm, float32; zero rows stay.
+
+    The result shares the indices of `opened`.
+    """
+    data = weights.astype(np.float32)[opened.indices]
+    data *= opened.data.astype(np.float32, copy=False)
+    n_entries = np.diff(opened.indptr)
+    filled = n_entries > 0
+    squares = np.zeros(len(n_entries), dtype=np.float32)
+    if filled.any():  # rows without entries take no room between the starts of the others
+        squares[filled] = np.add.reduceat(np.square(data), opened.indptr[:-1][filled])
+    norm = np.sqrt(np.maximum(squares, 1e-12, dtype=np.float32))
+    data /= np.repeat(norm, n_entries)
+    return sp.csr_matrix((data, opened.indices, opened.indptr), shape=opened.shape)
+
+
+def _open_peaks(counts: sp.csr_matrix) -> sp.csr_matrix:
+    """Return ones at the open peaks of cells that have some; shares indices where it can."""
+    counts = sp.csr_matrix(counts)
+    if not counts.data.all():
+        counts = counts.copy()
+        counts.eliminate_zeros()
+    filled = np.diff(counts.indptr) > 0
+    counts = counts if filled.all() else counts[filled]
+    ones = np.broadcast_to(np.float32(1), counts.indices.shape)  # takes no memory
+    return sp.csr_matrix((ones, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def _noise_eigenvalue(
+    opened: sp.csr_matrix, idf: NDArray[np.float32], rng: np.random.Generator
+) -> float:
+    """Return the largest eigenvalue but the first after open peaks were dealt out at random."""
+    indices = rng.permutation(opened.indices)
+    ones = np.ones(len(indices), dtype=np.float32)
+    # summing moves entries: the matrix needs row pointers of its own
+    shuffled = sp.csr_matrix((ones, indices, opened.indptr.copy()), shape=opened.shape)
+    shuffled.sum_duplicates()
+    shuffled.data[:] = 1
+    return float(_eigenvectors(unit_rows(shuffled, idf), 2, _TOLERANCE_OF_NOISE)[0][1])
 
 
 def _eigenvectors(
-    opened: sp.csr_matrix, idf: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], sp.csr_matrix, NDArray[np.float64]]:
-    """Return leading eigenvalues and vectors, the weighted matrix and the roots of the degrees."""
+    weighted: sp.csr_matrix, k: int, tolerance: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return leading eigenvalues and vectors, and the roots of the degrees."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    weighted = unit_rows(opened, idf)
-    transposed = weighted.T.tocsr()
+    transposed = weighted.T  # a view; products in float32 spare SciPy a copy in float64 each
     n_cells = weighted.shape[0]
-    degree = weighted @ np.asarray(weighted.sum(0)).ravel().astype(np.float64) - 1.0
-    root_degree = np.sqrt(np.maximum(degree, 1e-3))
+    of_peaks = transposed @ np.ones(n_cells, dtype=np.float32)
+    root_degree = np.sqrt(np.maximum((weighted @ of_peaks).astype(np.float64) - 1.0, 1e-3))
 
     def multiply(vector: NDArray[np.float64]) -> NDArray[np.float64]:
         scaled = vector.ravel() / root_degree
-        product = weighted @ (transposed @ scaled) - scaled
-        return np.asarray(product / root_degree, dtype=np.float64)
+        product = weighted @ (transposed @ scaled.astype(np.float32))
+        return np.asarray((product - scaled) / root_degree, dtype=np.float64)
 
     operator = LinearOperator((n_cells, n_cells), matvec=multiply, dtype=np.float64)
     k = max(2, min(k, n_cells - 2))
     start = np.ones(n_cells) / np.sqrt(n_cells)  # fixed: the result must not depend on chance
-    values, vectors = eigsh(operator, k=k, which="LA", v0=start, tol=1e-4)
+    values, vectors = eigsh(operator, k=k, which="LA", v0=start, tol=tolerance)
     order = np.argsort(-values)
     vectors = vectors[:, order]
     # Signs are arbitrary; the larger entries are made positive.
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
-    return values[order], vectors * signs, weighted, root_degree
+    return values[order], vectors * signs, root_degree

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Embeddings of peaks need no more cells than these.
 _MAX_CELLS_EMBEDDING = 4_000
+_CELLS_A_BLOCK = 2_048
 # Loadings start as if the prior of this many average cells had been seen beside the data.
 _SHRINKAGE = 10.0
 # One in so many cells is held out to choose the mixture of the latent prior.
@@ -25,7 +26,7 @@ _NUMBERS_OF_COMPONENTS = (1, 2, 3, 5, 8, 12, 20, 30, 40)
 
 @torch.no_grad()
 def start_from_data(
-    module: Any, counts: sp.csr_matrix, every: sp.csr_matrix, random_state: int
+    module: Any, counts: sp.csr_matrix, train: np.ndarray, random_state: int
 ) -> None:
     """Set statistics, the spectral map and the decoders of both branches.
 
@@ -34,38 +35,50 @@ def start_from_data(
     module
         An `ATACDiffModule`.
     counts
-        Counts of training cells as the likelihood sees them, shape (cells, peaks).
-    every
-        Counts of the cells that the spectral map is fitted to. With validation cells among them
-        those lie where training cells of their kind do; statistics and decoders never see them.
+        Counts as the likelihood sees them, shape (cells, peaks). The spectral map is fitted to all
+        of these cells: with validation cells among them those lie where training cells of their
+        kind do.
+    train
+        Which of them are training cells, bool of shape (cells,): statistics and decoders see no
+        others.
     random_state
         Seed.
     """
-    depth = np.asarray(counts.sum(1)).ravel().astype(np.float64)
-    counts, depth = counts[depth > 0], depth[depth > 0]
-    total = np.asarray(counts.sum(0)).ravel().astype(np.float64)
-    module.atac_median_depth.fill_(float(np.median(depth)))
-    logged = np.log(depth)
+    depth = np.asarray(counts.sum(1, dtype=np.float64)).ravel()
+    train = train & (depth > 0)
+    module.atac_median_depth.fill_(float(np.median(depth[train])))
+    logged = np.log(depth[train])
     module.depth_statistics.copy_(torch.tensor([logged.mean(), max(logged.std(), 1e-3)]))
+    total = _sums_over_cells(counts, train[:, None].astype(np.float64))[:, 0]
     # Half a count for each peak keeps the offset of an unseen peak finite.
     offset = np.log((total + 0.5) / (total.sum() + 0.5 * len(total)))
     for head in (module.autoencoder.head, module.auxiliary_decoder):
         head.offset.copy_(torch.as_tensor(offset))
     if module.auxiliary_encoder.spectral is None:
-        _start_tables(module, counts, random_state)
+        _start_tables(module, counts, train, random_state)
     else:
-        _start_spectral(module, counts, depth, every, random_state)
+        _start_spectral(module, counts, np.where(train, depth, 0.0), total, random_state)
 
 
-def _start_tables(module: Any, counts: sp.csr_matrix, random_state: int) -> None:
+def _sums_over_cells(counts: sp.csr_matrix, of_cells: np.ndarray) -> np.ndarray:
+    """Return ``counts.T @ of_cells``, by blocks: SciPy would first copy all counts as float64."""
+    sums = np.zeros((counts.shape[1], of_cells.shape[1]))
+    for low in range(0, counts.shape[0], _CELLS_A_BLOCK):
+        rows = slice(low, low + _CELLS_A_BLOCK)
+        sums += counts[rows].T @ of_cells[rows]
+    return sums
+
+
+def _start_tables(module: Any, counts: sp.csr_matrix, train: np.ndarray, random_state: int) -> None:
     """Set the rows of peaks of encoders that see open peaks."""
     rng = np.random.default_rng(random_state)
-    n_open = np.asarray((counts > 0).sum(0)).ravel()
-    idf = np.log1p(counts.shape[0] / (1.0 + n_open))
-    if counts.shape[0] > _MAX_CELLS_EMBEDDING:
-        cells = np.sort(rng.choice(counts.shape[0], _MAX_CELLS_EMBEDDING, replace=False))
-        counts = counts[cells]
-    table = spectral_peak_embeddings(counts, idf, module.autoencoder.table.shape[1], rng)
+    cells = np.flatnonzero(train)
+    of_train = counts[cells]
+    n_open = np.bincount(of_train.indices, of_train.data > 0, counts.shape[1])
+    idf = np.log1p(len(cells) / (1.0 + n_open))
+    if len(cells) > _MAX_CELLS_EMBEDDING:
+        of_train = of_train[np.sort(rng.choice(len(cells), _MAX_CELLS_EMBEDDING, replace=False))]
+    table = spectral_peak_embeddings(of_train, idf, module.autoencoder.table.shape[1], rng)
     for branch in (module.autoencoder, module.auxiliary_encoder):
         branch.encoder.set_statistics(torch.as_tensor(idf))
         branch.table.copy_(torch.as_tensor(table))
@@ -75,28 +88,28 @@ def _start_spectral(
     module: Any,
     counts: sp.csr_matrix,
     depth: np.ndarray,
-    every: sp.csr_matrix,
+    total: np.ndarray,
     random_state: int,
 ) -> None:
     """Set the spectral map, and decoders that go with it.
 
     The loading of a peak on a component is the first Newton step from zero: the covariance of its
     counts with the component over the expected counts, shrunk by a prior, and by the share of the
-    component that is noise.
+    component that is noise. `depth` is zero for cells that the decoders must not see, and `total`
+    are the counts of each peak in the others.
     """
     spectral = module.auxiliary_encoder.spectral
-    n_comps = min(spectral.table.shape[1], every.shape[0] - 3, every.shape[1] - 1)
-    fit = fit_spectral(every, n_comps, random_state=random_state)
+    n_comps = min(spectral.table.shape[1], counts.shape[0] - 3, counts.shape[1] - 1)
+    fit = fit_spectral(counts, n_comps, random_state=random_state)
     input_scale = np.sqrt(np.maximum(fit.eigenvalues, 0.0) / fit.eigenvalues[0])
     parts = (fit.table, fit.degree_weights, fit.idf, fit.scale, input_scale)
     spectral.set_map(*(torch.as_tensor(part) for part in parts))
     components = map_spectral(counts, fit, scaled=False).astype(np.float64)
-    total = np.asarray(counts.sum(0)).ravel().astype(np.float64)
     centre = (depth @ components) / depth.sum()
     components -= centre
     variance = ((depth @ components**2) / depth.sum()).clip(min=1e-12)
     signal = np.clip(1.0 - fit.noise_eigenvalue / np.maximum(fit.eigenvalues, 1e-12), 0.0, 1.0)
-    covariance = counts.T @ components
+    covariance = _sums_over_cells(counts, components * (depth > 0)[:, None])
     loadings = covariance / (total[:, None] + _SHRINKAGE) * (signal / variance)
     offset = module.autoencoder.head.offset.detach().cpu().numpy()
     _start_autoencoder_head(module.autoencoder, loadings, offset, centre)
