@@ -82,3 +82,24 @@ def test_few_epochs_are_enough_for_a_mixture(mdata):
     atacvi.MultiViewModel.setup_mudata(mdata)
     model = train(mdata, max_epochs=2)
     assert model.get_cluster_probabilities().shape == (mdata.n_obs, 3)
+
+
+def test_effects_are_scaled_by_held_out_counts_and_noted(model, mdata, tmp_path):
+    assert set(model.effect_scale_) == {"rna", "atac"}
+    assert all(0.1 <= scale <= 1.5 for scale in model.effect_scale_.values())
+    model.save(tmp_path / "model")
+    loaded = atacvi.MultiViewModel.load(tmp_path / "model", mdata)
+    assert loaded.effect_scale_ == model.effect_scale_
+
+
+@pytest.mark.parametrize(
+    "options", [{"early_stopping": False}, {"train_size": 1.0}, {"preset": "paper"}]
+)
+def test_effects_stay_as_learnt_where_nothing_is_held_out_or_the_paper_is_followed(mdata, options):
+    atacvi.MultiViewModel.setup_mudata(mdata)
+    preset = options.pop("preset", "default")
+    model = atacvi.MultiViewModel(
+        mdata, n_clusters=3, n_latent=6, n_hidden=16, n_embed=8, preset=preset
+    )
+    model.train(2, batch_size=64, **options, **QUIET)
+    assert not hasattr(model, "effect_scale_")

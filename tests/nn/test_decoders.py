@@ -59,3 +59,24 @@ def test_without_covariates(inputs):
     none = torch.zeros(N_CELLS, 0)
     out = trunk(z, none, torch.full((N_CELLS, 4), 0.25))
     assert ExpressionHead(N_LATENT, 0, N_HIDDEN, N_GENES)(z, none, out).shape == (N_CELLS, N_GENES)
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_effects_of_z_alone_are_scaled(inputs, linear):
+    """The offsets take what is given; those of covariates stay as they are."""
+    z, covariates, trunk = inputs
+    genes = ExpressionHead(N_LATENT, N_COV, N_HIDDEN, N_GENES, linear=linear)
+    peaks = PeakHead(N_LATENT, N_COV, N_HIDDEN, N_EMBED, N_PEAKS, linear=linear)
+    table = torch.randn(N_PEAKS, N_EMBED)
+    for head in (genes, peaks):
+        for layer in (head.correction, head.covariates):
+            torch.nn.init.normal_(layer.weight)
+    of_genes, of_peaks = genes.effects(z, trunk), peaks.effects(z, trunk)
+    logits = genes.logits(*inputs)
+    rates = peaks.log_rates(peaks.cell_vector(*inputs), table)
+    shifts = torch.randn(N_GENES), torch.randn(N_PEAKS)
+    genes.scale_effects(0.3, shifts[0])
+    peaks.scale_effects(0.3, shifts[1])
+    torch.testing.assert_close(genes.logits(*inputs), logits - 0.7 * of_genes + shifts[0])
+    expected = rates - 0.7 * of_peaks @ table.T + shifts[1]
+    torch.testing.assert_close(peaks.log_rates(peaks.cell_vector(*inputs), table), expected)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from atacvi._constants import LABELS_KEY
+from atacvi.models._probe import at_most, probe_cells
 from atacvi.models._seed import session_seed
 from atacvi.models._streaming import StreamingMixin
 from atacvi.training import (
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 # Statistics of this many cells are as good as those of all, and bound time and memory.
 _MAX_CELLS_START = 20_000
-_MAX_CELLS_PROBE = 2_000
-# Entries, cells times peaks, that the score after each epoch decodes: it must not outlast the epoch.
-_MAX_ENTRIES_PROBE = 50_000_000
-_MIN_CELLS_PROBE = 250
 _PROBE_BATCH = 512
 
 
@@ -49,7 +46,7 @@ class StageCellsMixin(StreamingMixin):
         self.module.n_train.fill_(float(len(train)))
         rng = np.random.default_rng(session_seed())
         cells = np.sort(np.concatenate([train, validation]))
-        cells = _at_most(cells, _MAX_CELLS_START, rng)
+        cells = at_most(cells, _MAX_CELLS_START, rng)
         counts = self._counts_of(cells)
         start_from_data(self.module, counts, np.isin(cells, train), session_seed())
 
@@ -98,10 +95,7 @@ class StageCellsMixin(StreamingMixin):
     def _probe(self, stage: Stage, validation: np.ndarray) -> Callable[[], dict[str, float]]:
         """Return a function that scores held-out cells, higher is better, with fixed draws."""
         rng = np.random.default_rng(session_seed())
-        n_cells = np.clip(
-            _MAX_ENTRIES_PROBE // self.module.n_peaks, _MIN_CELLS_PROBE, _MAX_CELLS_PROBE
-        )
-        validation = _at_most(validation, n_cells, rng)
+        validation = probe_cells(validation, self.module.n_peaks, rng)
 
         @torch.no_grad()
         def probe() -> dict[str, float]:
@@ -125,7 +119,7 @@ class StageCellsMixin(StreamingMixin):
 
     def _fit_prior(self, train: np.ndarray) -> None:
         """Fit what generation draws z and depth from, and note the mean of the covariates."""
-        cells = _at_most(train, _MAX_CELLS_START, np.random.default_rng(session_seed()))
+        cells = at_most(train, _MAX_CELLS_START, np.random.default_rng(session_seed()))
         latents = self._latents(cells)
         labels = latents.label.numpy().copy()
         labels[labels >= self.module.n_labels] = -1
@@ -145,7 +139,7 @@ class StageCellsMixin(StreamingMixin):
         module, seed = self.module, session_seed()
         if module.n_labels < 2:
             return
-        train = _at_most(train, _MAX_CELLS_START, np.random.default_rng(seed))
+        train = at_most(train, _MAX_CELLS_START, np.random.default_rng(seed))
         labels = np.asarray(self.adata_manager.get_from_registry(LABELS_KEY)).ravel()[train]
         labels = np.where(labels >= module.n_labels, -1, labels)
         draw = partial(self._draw_of_labels, seed=seed)  # type: ignore[attr-defined]
@@ -157,8 +151,3 @@ class StageCellsMixin(StreamingMixin):
         for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
             total += module.read_covariates(tensors, None).sum(0).cpu()
         return total / len(cells)
-
-
-def _at_most(cells: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return all cells, or so many of them at random, in their order."""
-    return cells if len(cells) <= n else np.sort(rng.choice(cells, n, replace=False))

@@ -10,6 +10,7 @@ from scvi.train import TrainRunner
 
 from atacvi._constants import ATAC_X_KEY, LABELS_KEY, X_KEY
 from atacvi.models._presets import training_defaults
+from atacvi.models._probe import probe_cells
 from atacvi.models._seed import session_seed
 from atacvi.models._streaming import StreamingMixin
 from atacvi.training import (
@@ -21,6 +22,7 @@ from atacvi.training import (
     StageSchedule,
     StartFromData,
     StopOnNonFinite,
+    calibrate_effects,
     check_plan_kwargs,
     checkpoint_path,
     read_checkpoint,
@@ -84,7 +86,9 @@ class MultiViewTrainingMixin(StreamingMixin):
             Cells per minibatch; ``None`` takes 128, or 256 from 50,000 cells on.
         early_stopping
             Go by the held-out ELBO: where it no longer improves, cut the learning rate and go on
-            from the best weights, twice; then end the stage with the best weights.
+            from the best weights, twice; then end the stage with the best weights. At the end the
+            effects of the latent on either modality are scaled as counts of held-out cells that
+            were not encoded ask for (`effect_scale_`); not with ``preset="paper"``.
         early_stopping_patience
             Epochs to wait for an improvement, each time; ``None`` takes a twentieth of the run, at
             least 5.
@@ -161,6 +165,16 @@ class MultiViewTrainingMixin(StreamingMixin):
             **trainer_kwargs,
         )
         self._run(runner, stages)
+        if watch and self.preset != "paper" and not self._is_query:  # type: ignore[attr-defined]
+            self._calibrate_effects()
+
+    def _calibrate_effects(self) -> None:
+        """Scale the effects of the latent as held-out counts ask for, and note it."""
+        rng = np.random.default_rng(session_seed())
+        cells = np.sort(np.asarray(self.validation_indices))  # type: ignore[attr-defined]
+        cells = probe_cells(cells, self.module.n_peaks, rng)
+        held_out = (tensors for _, tensors in self._minibatches(self.adata, cells, None))  # type: ignore[attr-defined]
+        self.effect_scale_ = calibrate_effects(self.module, held_out, session_seed())
 
     def _run(self, runner: TrainRunner, stages: MultiViewStages) -> None:
         """Train, and note the stages and the clusters even when training is interrupted."""

@@ -271,21 +271,22 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
         batch = self.read_batch(tensors)
         if not (self.training and self.held_out_fraction > 0):
             return {"batch": batch, "modality": modality}
-        seen = 1.0 - self.held_out_fraction
+        seen, target = self.split_batch(batch, 1.0 - self.held_out_fraction)
+        return {"batch": seen, "modality": modality, "target": target}
+
+    def split_batch(self, batch: PairedBatch, seen: float) -> tuple[PairedBatch, PairedBatch]:
+        """Split the counts at random: a fraction `seen` to be encoded, the others to be explained."""
         (rna, rna_rest), (atac, atac_rest) = (
             split_counts(batch.rna, seen),
             split_counts(batch.atac, seen),
         )
-        return {
-            "batch": batch._replace(rna=rna, atac=atac),
-            "modality": modality,
-            "target": batch._replace(
-                rna=rna_rest,
-                atac=atac_rest,
-                rna_depth=batch.rna_depth * self.held_out_fraction,
-                atac_depth=batch.atac_depth * self.held_out_fraction,
-            ),
-        }
+        target = batch._replace(
+            rna=rna_rest,
+            atac=atac_rest,
+            rna_depth=batch.rna_depth * (1.0 - seen),
+            atac_depth=batch.atac_depth * (1.0 - seen),
+        )
+        return batch._replace(rna=rna, atac=atac), target
 
     def hidden_layers(
         self, batch: PairedBatch, learnt: LearntRows | None = None

@@ -78,12 +78,21 @@ class ExpressionHead(nn.Module):
         self, z: Tensor, covariates: Tensor, trunk: Tensor, genes: slice = slice(None)
     ) -> Tensor:
         """Return log fractions up to a constant of each cell, shape (cells, genes)."""
-        logits = self.offset[genes] + F.linear(trunk, self.correction.weight[genes])
-        if self.loadings is not None:
-            logits = logits + F.linear(z, self.loadings.weight[genes])
+        logits = self.offset[genes] + self.effects(z, trunk, genes)
         if self.covariates is not None:
             logits = logits + F.linear(covariates, self.covariates.weight[genes])
         return logits
+
+    def effects(self, z: Tensor, trunk: Tensor, genes: slice = slice(None)) -> Tensor:
+        """Return what z adds to the logits, shape (cells, genes)."""
+        effects = F.linear(trunk, self.correction.weight[genes])
+        return (
+            effects if self.loadings is None else effects + F.linear(z, self.loadings.weight[genes])
+        )
+
+    def scale_effects(self, scale: float, shift: Tensor) -> None:
+        """Multiply the effects of z and add to the offsets, of shape (genes,)."""
+        _scale_effects(self, scale, shift)
 
 
 class PeakHead(nn.Module):
@@ -127,12 +136,19 @@ class PeakHead(nn.Module):
 
     def cell_vector(self, z: Tensor, covariates: Tensor, trunk: Tensor) -> Tensor:
         """Return what multiplies the embeddings, shape (cells, n_embed)."""
-        vector = self.correction(trunk)
-        if self.loadings is not None:
-            vector = vector + self.loadings(z)
+        vector = self.effects(z, trunk)
         if self.covariates is not None:
             vector = vector + self.covariates(covariates)
         return vector
+
+    def effects(self, z: Tensor, trunk: Tensor) -> Tensor:
+        """Return the part of the vector that z gives, shape (cells, n_embed)."""
+        effects = self.correction(trunk)
+        return effects if self.loadings is None else effects + self.loadings(z)
+
+    def scale_effects(self, scale: float, shift: Tensor) -> None:
+        """Multiply the effects of z and add to the offsets, of shape (peaks,)."""
+        _scale_effects(self, scale, shift)
 
     def log_rates(self, vector: Tensor, table: Tensor, peaks: Tensor | None = None) -> Tensor:
         """Return log-rates at unit library size, shape (cells, peaks)."""
@@ -142,3 +158,11 @@ class PeakHead(nn.Module):
         """Return log-rates from the embeddings of the very peaks asked for, (cells, peaks)."""
         offset = self.offset if peaks is None else self.offset[peaks]
         return torch.addmm(offset, vector, rows.T)
+
+
+@torch.no_grad()
+def _scale_effects(head: ExpressionHead | PeakHead, scale: float, shift: Tensor) -> None:
+    head.offset.add_(shift)
+    head.correction.weight.mul_(scale)
+    if head.loadings is not None:
+        head.loadings.weight.mul_(scale)

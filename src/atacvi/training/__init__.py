@@ -51,6 +51,7 @@ from atacvi.training.denoiser_plan import (
     held_out_denoising_loss,
     start_denoiser,
 )
+from atacvi.training.effect_scale import EFFECT_SCALES, calibrate_effects
 from atacvi.training.emphasis import emphasis_of
 from atacvi.training.guidance import calibrate_guidance
 from atacvi.training.head_start import logistic_rows, start_classification_head
@@ -107,6 +108,7 @@ __all__ = [
     "DecoderPlan",
     "DecoderViews",
     "DenoiserPlan",
+    "EFFECT_SCALES",
     "FinetuningPlan",
     "FinetuningViews",
     "LatentDataModule",
@@ -155,6 +157,7 @@ __all__ = [
     "region_weights",
     "sample_cells",
     "set_pooling_weights",
+    "calibrate_effects",
     "sparse_rows",
     "spectral_loadings",
     "split_cells",

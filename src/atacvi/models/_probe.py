@@ -1,0 +1,19 @@
+"""A random part of the cells, where all of them would take too long."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Entries, cells times peaks, that a score of held-out cells decodes.
+_MAX_ENTRIES = 50_000_000
+_MIN_CELLS, _MAX_CELLS = 250, 2_000
+
+
+def at_most(cells: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return all cells, or so many of them at random, in their order."""
+    return cells if len(cells) <= n else np.sort(rng.choice(cells, n, replace=False))
+
+
+def probe_cells(cells: np.ndarray, n_peaks: int, rng: np.random.Generator) -> np.ndarray:
+    """Return as many of these cells as can be decoded in about the time of an epoch."""
+    return at_most(cells, int(np.clip(_MAX_ENTRIES // n_peaks, _MIN_CELLS, _MAX_CELLS)), rng)
