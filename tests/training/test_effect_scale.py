@@ -109,3 +109,11 @@ def test_one_cell_changes_nothing(at):
     module, minibatches = at(0.1)
     first = {key: value[:1] for key, value in minibatches[0].items()}
     assert calibrate_effects(module, [first], 0) == {"rna": 1.0, "atac": 1.0}
+
+
+def test_values_of_tfidf_stay_as_learnt(at):
+    module, minibatches = at(0.1)
+    module.atac_target = "tfidf"
+    before = module.atac_head.loadings.weight.clone()
+    assert calibrate_effects(module, minibatches, 0)["atac"] == 1.0
+    assert torch.equal(module.atac_head.loadings.weight, before)

@@ -172,6 +172,8 @@ class MultiViewTrainingMixin(StreamingMixin):
         """Scale the effects of the latent as held-out counts ask for, and note it."""
         rng = np.random.default_rng(session_seed())
         cells = np.sort(np.asarray(self.validation_indices))  # type: ignore[attr-defined]
+        if len(cells) == 0:
+            return
         cells = probe_cells(cells, self.module.n_peaks, rng)
         held_out = (tensors for _, tensors in self._minibatches(self.adata, cells, None))  # type: ignore[attr-defined]
         self.effect_scale_ = calibrate_effects(self.module, held_out, session_seed())

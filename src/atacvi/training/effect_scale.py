@@ -58,24 +58,15 @@ def calibrate_effects(
 
     Returns
     -------
-    The scales taken, by ``"rna"`` and ``"atac"``.
+    The scales taken, by ``"rna"`` and ``"atac"``; TF-IDF values are left as learnt.
     """
     devices = [module.device] if module.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(random_state)
         cells = [_decode(module, tensors) for tensors in minibatches]
-    scales = {}
-    for name, head in (("rna", module.rna_head), ("atac", module.atac_head)):
-        shifts = _shifts(module, name, cells)
-        learnt = {key: value.clone() for key, value in head.state_dict().items()}
-        explained = []
-        for scale, shift in zip(EFFECT_SCALES, shifts, strict=True):
-            head.scale_effects(scale, shift)
-            explained.append(torch.cat([_explain(module, name, part) for part in cells]))
-            head.load_state_dict(learnt)
-        best = _choose(torch.stack(explained).double())
-        scales[name] = EFFECT_SCALES[best]
-        head.scale_effects(scales[name], shifts[best])
+    scales = {"rna": _scale_best(module, "rna", cells), "atac": 1.0}
+    if module.atac_target != "tfidf":  # the TF-IDF of a part of the counts is not that of all
+        scales["atac"] = _scale_best(module, "atac", cells)
     return scales
 
 
@@ -86,6 +77,21 @@ def _decode(module: Any, tensors: dict[str, Tensor]) -> _Decoded:
     z = inferred["posterior"].mean
     trunk = module.trunk(z, seen.covariates, inferred["log_responsibilities"].exp())
     return _Decoded(target, z, trunk)
+
+
+def _scale_best(module: Any, name: str, cells: list[_Decoded]) -> float:
+    """Try all scales on the head of a modality, leave it with the best, and return that."""
+    head = module.rna_head if name == "rna" else module.atac_head
+    learnt = {key: value.clone() for key, value in head.state_dict().items()}
+    shifts = _shifts(module, name, cells)
+    explained = []
+    for scale, shift in zip(EFFECT_SCALES, shifts, strict=True):
+        head.scale_effects(scale, shift)
+        explained.append(torch.cat([_explain(module, name, part) for part in cells]))
+        head.load_state_dict(learnt)
+    best = _choose(torch.stack(explained).double())
+    head.scale_effects(EFFECT_SCALES[best], shifts[best])
+    return EFFECT_SCALES[best]
 
 
 def _effects(module: Any, name: str, part: _Decoded) -> Tensor:
