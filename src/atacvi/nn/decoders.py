@@ -78,17 +78,18 @@ class ExpressionHead(nn.Module):
         self, z: Tensor, covariates: Tensor, trunk: Tensor, genes: slice = slice(None)
     ) -> Tensor:
         """Return log fractions up to a constant of each cell, shape (cells, genes)."""
-        logits = self.offset[genes] + self.effects(z, trunk, genes)
+        logits = self._add_effects(self.offset[genes], z, trunk, genes)
         if self.covariates is not None:
             logits = logits + F.linear(covariates, self.covariates.weight[genes])
         return logits
 
-    def effects(self, z: Tensor, trunk: Tensor, genes: slice = slice(None)) -> Tensor:
+    def effects(self, z: Tensor, trunk: Tensor) -> Tensor:
         """Return what z adds to the logits, shape (cells, genes)."""
-        effects = F.linear(trunk, self.correction.weight[genes])
-        return (
-            effects if self.loadings is None else effects + F.linear(z, self.loadings.weight[genes])
-        )
+        return self._add_effects(self.offset.new_zeros(()), z, trunk, slice(None))
+
+    def _add_effects(self, to: Tensor, z: Tensor, trunk: Tensor, genes: slice) -> Tensor:
+        to = to + F.linear(trunk, self.correction.weight[genes])
+        return to if self.loadings is None else to + F.linear(z, self.loadings.weight[genes])
 
     def scale_effects(self, scale: float, shift: Tensor) -> None:
         """Multiply the effects of z and add to the offsets, of shape (genes,)."""
