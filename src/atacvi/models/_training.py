@@ -10,7 +10,7 @@ from scvi.train import TrainRunner
 
 from atacvi._constants import ATAC_X_KEY, LABELS_KEY, X_KEY
 from atacvi.models._presets import training_defaults
-from atacvi.models._probe import probe_cells
+from atacvi.models._probe import cells_at_once, probe_cells
 from atacvi.models._seed import session_seed
 from atacvi.models._streaming import StreamingMixin
 from atacvi.training import (
@@ -174,8 +174,10 @@ class MultiViewTrainingMixin(StreamingMixin):
         cells = np.sort(np.asarray(self.validation_indices))  # type: ignore[attr-defined]
         if len(cells) == 0:
             return
-        cells = probe_cells(cells, self.module.n_peaks, rng)
-        held_out = (tensors for _, tensors in self._minibatches(self.adata, cells, None))  # type: ignore[attr-defined]
+        n_peaks = self.module.n_peaks
+        cells = probe_cells(cells, n_peaks, rng)
+        batches = self._minibatches(self.adata, cells, cells_at_once(n_peaks))  # type: ignore[attr-defined]
+        held_out = (tensors for _, tensors in batches)
         self.effect_scale_ = calibrate_effects(self.module, held_out, session_seed())
 
     def _run(self, runner: TrainRunner, stages: MultiViewStages) -> None:
