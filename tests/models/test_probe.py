@@ -1,21 +1,11 @@
-"""Parts of the cells, and minibatches, that keep time and memory bounded."""
+"""Numbers of cells that keep time and memory bounded."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from atacvi.models._probe import at_most, cells_at_once, probe_cells
-
-
-def test_all_cells_or_a_sorted_part_of_them():
-    cells = np.arange(100, 200)
-    rng = np.random.default_rng(0)
-    np.testing.assert_array_equal(at_most(cells, 100, rng), cells)
-    part = at_most(cells, 30, rng)
-    assert len(part) == len(np.unique(part)) == 30
-    assert (np.diff(part) > 0).all()
-    assert np.isin(part, cells).all()
+from atacvi.models._probe import cells_at_once, probe_cells
 
 
 @pytest.mark.parametrize(("n_peaks", "expected"), [(1_000, 2_000), (100_000, 500), (10**6, 250)])

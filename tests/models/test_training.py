@@ -103,3 +103,11 @@ def test_effects_stay_as_learnt_where_nothing_is_held_out_or_the_paper_is_follow
     )
     model.train(2, batch_size=64, **options, **QUIET)
     assert not hasattr(model, "effect_scale_")
+
+
+def test_a_scale_of_an_earlier_run_is_not_kept(mdata):
+    model = small(mdata)
+    model.train(2, batch_size=64, **QUIET)
+    assert hasattr(model, "effect_scale_")
+    model.train(1, batch_size=64, early_stopping=False, **QUIET)
+    assert not hasattr(model, "effect_scale_")

@@ -11,6 +11,7 @@ from atacvi.modules import ATACDiffModule
 from atacvi.pp import fit_spectral, map_spectral
 from atacvi.training import (
     atacdiff_start,
+    cell_parts,
     fit_latent_prior,
     standardise_latents,
     start_from_data,
@@ -85,7 +86,7 @@ def test_empty_cells_and_unseen_peaks_leave_all_finite(n_spectral):
 @pytest.mark.parametrize("n_spectral", [0, 8])
 def test_statistics_and_decoders_see_training_cells_only(n_spectral, monkeypatch):
     """Held-out cells move the spectral map, and nothing else."""
-    monkeypatch.setattr(atacdiff_start, "_CELLS_A_BLOCK", 64)
+    monkeypatch.setattr(cell_parts, "_CELLS_A_BLOCK", 64)
     counts = planted()
     train = np.arange(200) % 4 > 0
     fit = fit_spectral(counts, 8, random_state=0)

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from atacvi._constants import LABELS_KEY
-from atacvi.models._probe import at_most, probe_cells
+from atacvi.models._probe import probe_cells
 from atacvi.models._seed import session_seed
 from atacvi.models._streaming import StreamingMixin
 from atacvi.training import (
     CellLatents,
+    at_most,
     calibrate_guidance,
     fit_latent_prior,
     mixture_of,

@@ -14,6 +14,7 @@ from atacvi.models._token_fit import TokenFitMixin
 from atacvi.training import (
     SelectFromStart,
     TokenCorruption,
+    at_most,
     batch_directions,
     checkpoint_path,
     neighbour_gain,
@@ -123,9 +124,7 @@ class AtacformerFitMixin(TokenFitMixin):
     ) -> np.ndarray:
         """Return cells that hold tokens, at most so many of them, rising."""
         filled = cells[np.diff(tokens.indptr)[cells] > 0]
-        if len(filled) > n_most:
-            filled = rng.choice(filled, n_most, replace=False)
-        return np.sort(filled)
+        return np.sort(at_most(filled, n_most, rng))
 
     def _labelled_only(
         self, split: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -148,8 +147,7 @@ class AtacformerFitMixin(TokenFitMixin):
         parts = []
         for cells in split[:2]:
             usable = np.sort(cells[filled[cells] & (codes[cells] >= 0)])
-            if len(usable) > _N_HEAD:
-                usable = np.sort(rng.choice(usable, _N_HEAD, replace=False))
+            usable = at_most(usable, _N_HEAD, rng)
             latent = self._embed(tokens, usable, max_tokens=2048, normalize=False)  # type: ignore[attr-defined]
             parts.append((latent - self.latent_centre_, codes[usable]))
         start_classification_head(self.module.classification_head, *parts)
@@ -162,8 +160,7 @@ class AtacformerFitMixin(TokenFitMixin):
         groups = check_key(self.adata, "obs", key, "adata", argument="probe_key").astype(str)
         usable = np.flatnonzero(np.diff(tokens.indptr) > 0)
         rng = np.random.default_rng(session_seed())
-        if len(usable) > _N_PROBE:
-            usable = np.sort(rng.choice(usable, _N_PROBE, replace=False))
+        usable = at_most(usable, _N_PROBE, rng)
         labels = groups.to_numpy()[usable]
 
         def probe() -> dict[str, float]:

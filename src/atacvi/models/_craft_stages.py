@@ -22,6 +22,7 @@ from atacvi.training import (
     TokenDataModule,
     TokenDataset,
     TokenRows,
+    at_most,
     best_logit_scale,
     checkpoint_path,
     read_checkpoint,
@@ -135,9 +136,7 @@ class CRAFTStagesMixin(TokenFitMixin):
     ) -> None:
         """Set starting values from the training cells; held-out cells choose among a few."""
         seed, module = session_seed(), self.module
-        cells = split[0]
-        if len(cells) > _MAX_START:
-            cells = np.sort(np.random.default_rng(seed).choice(cells, _MAX_START, replace=False))
+        cells = at_most(split[0], _MAX_START, np.random.default_rng(seed))
         is_given = self.atac_side.started_  # type: ignore[attr-defined]
         takes_part = is_given if use_transformer is None else use_transformer
         module.transformer_is_used.fill_(takes_part or module.component_encoder is None)
@@ -195,10 +194,7 @@ class CRAFTStagesMixin(TokenFitMixin):
         """
         from atacvi.metrics import foscttm, recall_at_k
 
-        rng = np.random.default_rng([session_seed(), 7])
-        chosen = cells
-        if len(cells) > _N_PROBE:
-            chosen = np.sort(rng.choice(cells, _N_PROBE, replace=False))
+        chosen = at_most(cells, _N_PROBE, np.random.default_rng([session_seed(), 7]))
 
         def probe() -> dict[str, float]:
             one = self._projected("rna", self._encoded_rna(rna, chosen), centre=False)  # type: ignore[attr-defined]

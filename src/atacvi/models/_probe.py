@@ -1,19 +1,16 @@
-"""A random part of the cells, where all of them would take too long."""
+"""How many held-out cells are decoded for a score, and how many at once."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from atacvi.training import at_most
 
 # Entries, cells times peaks, that a score of held-out cells decodes.
 _MAX_ENTRIES = 50_000_000
 _MIN_CELLS, _MAX_CELLS = 250, 2_000
 # Entries of a minibatch, where several matrices of that size are needed at once.
 _ENTRIES_AT_ONCE = 4_000_000
-
-
-def at_most(cells: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return all cells, or so many of them at random, in their order."""
-    return cells if len(cells) <= n else np.sort(rng.choice(cells, n, replace=False))
 
 
 def probe_cells(cells: np.ndarray, n_peaks: int, rng: np.random.Generator) -> np.ndarray:

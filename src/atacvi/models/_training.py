@@ -164,6 +164,8 @@ class MultiViewTrainingMixin(StreamingMixin):
             callbacks=self._callbacks(stages, given, checkpoint_dir),
             **trainer_kwargs,
         )
+        if not self._is_query:  # a query's decoders are those of its reference
+            vars(self).pop("effect_scale_", None)
         self._run(runner, stages)
         if watch and self.preset != "paper" and not self._is_query:  # type: ignore[attr-defined]
             self._calibrate_effects()

@@ -81,11 +81,10 @@ def spectral(
         msg += f"{largest} components."
         raise ValueError(msg)
     fit = fit_spectral(matrix, n_comps, random_state=random_state, above_noise=above_noise)
-    # Stored zeros are closed peaks
-    n_open = np.bincount(matrix.nonzero()[0], minlength=adata.n_obs)
     if adata.n_obs <= MAX_LANDMARKS:
         embedding = np.zeros((adata.n_obs, fit.embedding.shape[1]), dtype=np.float32)
-        embedding[n_open > 0] = fit.embedding
+        filled = np.asarray(matrix.sum(axis=1)).ravel() > 0
+        embedding[filled] = fit.embedding
     else:
         embedding = map_spectral(matrix, fit)
     adata.obsm[key_added] = embedding

@@ -23,6 +23,7 @@ from atacvi.training.canonical import (
     canonical_directions,
     held_out_contrast,
 )
+from atacvi.training.cell_parts import at_most, cell_blocks
 from atacvi.training.corruption import NEGATIVES, TokenCorruption
 from atacvi.training.craft_components import (
     RegionMap,
@@ -133,11 +134,14 @@ __all__ = [
     "TokenDataset",
     "TokenRows",
     "TokenTrainingPlan",
+    "at_most",
     "balanced_rows",
     "batch_directions",
     "best_logit_scale",
+    "calibrate_effects",
     "calibrate_guidance",
     "canonical_directions",
+    "cell_blocks",
     "check_plan_kwargs",
     "checkpoint_path",
     "directed_rows",
@@ -157,7 +161,6 @@ __all__ = [
     "region_weights",
     "sample_cells",
     "set_pooling_weights",
-    "calibrate_effects",
     "sparse_rows",
     "spectral_loadings",
     "split_cells",

@@ -9,6 +9,7 @@ import torch
 
 from atacvi.modules import LatentPrior
 from atacvi.pp import fit_spectral, map_spectral
+from atacvi.training.cell_parts import at_most, cell_blocks
 from atacvi.training.starts import spectral_peak_embeddings
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 # Embeddings of peaks need no more cells than these.
 _MAX_CELLS_EMBEDDING = 4_000
-_CELLS_A_BLOCK = 2_048
 # Loadings start as if the prior of this many average cells had been seen beside the data.
 _SHRINKAGE = 10.0
 # One in so many cells is held out to choose the mixture of the latent prior.
@@ -63,8 +63,7 @@ def start_from_data(
 def _sums_over_cells(counts: sp.csr_matrix, of_cells: np.ndarray) -> np.ndarray:
     """Return ``counts.T @ of_cells``, by blocks: SciPy would first copy all counts as float64."""
     sums = np.zeros((counts.shape[1], of_cells.shape[1]))
-    for low in range(0, counts.shape[0], _CELLS_A_BLOCK):
-        rows = slice(low, low + _CELLS_A_BLOCK)
+    for rows in cell_blocks(counts.shape[0]):
         sums += counts[rows].T @ of_cells[rows]
     return sums
 
@@ -77,7 +76,7 @@ def _start_tables(module: Any, counts: sp.csr_matrix, train: np.ndarray, random_
     n_open = np.bincount(of_train.indices, of_train.data > 0, counts.shape[1])
     idf = np.log1p(len(cells) / (1.0 + n_open))
     if len(cells) > _MAX_CELLS_EMBEDDING:
-        of_train = of_train[np.sort(rng.choice(len(cells), _MAX_CELLS_EMBEDDING, replace=False))]
+        of_train = of_train[at_most(np.arange(len(cells)), _MAX_CELLS_EMBEDDING, rng)]
     table = spectral_peak_embeddings(of_train, idf, module.autoencoder.table.shape[1], rng)
     for branch in (module.autoencoder, module.auxiliary_encoder):
         branch.encoder.set_statistics(torch.as_tensor(idf))

@@ -9,6 +9,7 @@ import torch
 
 from atacvi.training._leading import leading_directions
 from atacvi.training.canonical import CanonicalDirections, best_logit_scale, canonical_directions
+from atacvi.training.cell_parts import at_most
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -45,8 +46,7 @@ def start_expression_encoder(
 
     rng = np.random.default_rng(random_state)
     if counts.shape[0] > _MAX_CELLS_PCA:
-        chosen = rng.choice(counts.shape[0], _MAX_CELLS_PCA, replace=False)
-        counts = counts[np.sort(chosen)]
+        counts = counts[at_most(np.arange(counts.shape[0]), _MAX_CELLS_PCA, rng)]
     depth = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     median = float(np.median(depth))
     logged = counts.astype(np.float64)

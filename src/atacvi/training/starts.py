@@ -9,8 +9,10 @@ import scipy.sparse as sp
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from atacvi.training.cell_parts import at_most, cell_blocks
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 # Statistics of this many cells are as good as those of all, and bound time and memory.
 _MAX_CELLS = 20_000
 _MAX_CELLS_SPECTRAL = 4_000
-_CELLS_A_BLOCK = 1_024
 
 
 class StartFromData(Callback):
@@ -56,9 +57,7 @@ class StartFromData(Callback):
         cells = np.asarray(trainer.datamodule.train_idx)  # type: ignore[attr-defined]
         module: Any = pl_module.module
         module.n_train.fill_(float(len(cells)))
-        if len(cells) > _MAX_CELLS:
-            cells = rng.choice(cells, _MAX_CELLS, replace=False)
-        cells = np.sort(cells)
+        cells = np.sort(at_most(cells, _MAX_CELLS, rng))
         start_rna(module, lambda part: self.get_counts(cells[part])[0], len(cells))
         start_atac(module, lambda part: self.get_counts(cells[part])[1], len(cells), rng)
         self.done = True
@@ -73,7 +72,7 @@ def start_rna(module: Any, get_counts: GetCounts, n_cells: int) -> None:
         return
     median = float(np.median(depth[depth > 0]))
     first, second = np.zeros(len(total)), np.zeros(len(total))
-    for rows in _blocks(n_cells):
+    for rows in cell_blocks(n_cells):
         counts = get_counts(rows)
         scale = median / np.maximum(depth[rows], 1.0)
         logged = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
@@ -97,16 +96,9 @@ def start_atac(module: Any, get_counts: GetCounts, n_cells: int, rng: np.random.
     idf = np.log1p(len(present) / (1.0 + n_open))
     module.atac_encoder.set_statistics(torch.as_tensor(idf))
     module.atac_head.offset.copy_(torch.as_tensor(np.log((total + 0.5) / (total.sum() + 0.5))))
-    if len(present) > _MAX_CELLS_SPECTRAL:
-        present = np.sort(rng.choice(present, _MAX_CELLS_SPECTRAL, replace=False))
+    present = at_most(present, _MAX_CELLS_SPECTRAL, rng)
     table = spectral_peak_embeddings(get_counts(present), idf, module.peak_table.shape[1], rng)
     module.peak_table.copy_(torch.as_tensor(table))
-
-
-def _blocks(n_cells: int) -> Iterator[np.ndarray]:
-    """Yield rows in blocks: a copy of all counts would be the largest thing in memory."""
-    for low in range(0, n_cells, _CELLS_A_BLOCK):
-        yield np.arange(low, min(low + _CELLS_A_BLOCK, n_cells))
 
 
 def _sums(get_counts: GetCounts, n_cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,7 +106,7 @@ def _sums(get_counts: GetCounts, n_cells: int) -> tuple[np.ndarray, np.ndarray, 
     depth = np.zeros(n_cells)
     total: np.ndarray | float = 0.0
     n_open: np.ndarray | float = 0.0
-    for rows in _blocks(n_cells):
+    for rows in cell_blocks(n_cells):
         counts = get_counts(rows)
         depth[rows] = np.asarray(counts.sum(1, dtype=np.float64)).ravel()
         n_features = counts.shape[1]
