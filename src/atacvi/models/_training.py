@@ -87,8 +87,8 @@ class MultiViewTrainingMixin(StreamingMixin):
         early_stopping
             Go by the held-out ELBO: where it no longer improves, cut the learning rate and go on
             from the best weights, twice; then end the stage with the best weights. At the end the
-            effects of the latent on either modality are scaled as counts of held-out cells that
-            were not encoded ask for (`effect_scale_`); not with ``preset="paper"``.
+            effects of the latent on either modality are shrunk as far as counts of held-out cells
+            that were not encoded ask for (`effect_scale_`); not with ``preset="paper"``.
         early_stopping_patience
             Epochs to wait for an improvement, each time; ``None`` takes a twentieth of the run, at
             least 5.
@@ -171,7 +171,7 @@ class MultiViewTrainingMixin(StreamingMixin):
             self._calibrate_effects()
 
     def _calibrate_effects(self) -> None:
-        """Scale the effects of the latent as held-out counts ask for, and note it."""
+        """Shrink the effects of the latent as far as held-out counts ask for, and note it."""
         rng = np.random.default_rng(session_seed())
         cells = np.sort(np.asarray(self.validation_indices))  # type: ignore[attr-defined]
         if len(cells) == 0:

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     from atacvi.modules._minibatch import PairedBatch
 
-# The first stands for "as learnt". Down to a tenth: without any effect all cells are imputed alike.
-EFFECT_SCALES = (1.0, 1.3, 1.15, 0.85, 0.7, 0.5, 0.3, 0.1)
+# The first stands for "as learnt". None above: cells of which a part of the counts is encoded lie
+# nearer to the prior's mean than whole cells do, so that larger effects explain the other part
+# better, and overshoot for whole cells. Down to a tenth: without any effect all are imputed alike.
+EFFECT_SCALES = (1.0, 0.85, 0.7, 0.5, 0.3, 0.1)
 
 _SEEN = 0.8
 
@@ -31,12 +33,11 @@ class _Decoded(NamedTuple):
 def calibrate_effects(
     module: Any, minibatches: Iterable[dict[str, Tensor]], random_state: int
 ) -> dict[str, float]:
-    r"""Scale what z adds to log-rates as held-out counts of held-out cells ask for.
+    r"""Shrink what z adds to log-rates as far as held-out counts of held-out cells ask for.
 
     The epoch is chosen by the sum over both modalities, so that one of which the latent says little
-    may be overfitted at the epoch that is best for the other; and the prior on the loadings of
-    peaks may shrink them too far. Here each modality is decoded from four fifths of the counts of
-    cells that were not trained on, and the other fifth is explained by
+    may be overfitted at the epoch that is best for the other. Here each modality is decoded from
+    four fifths of the counts of cells that were not trained on, and the other fifth is explained by
 
     .. math::
 
