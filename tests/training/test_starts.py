@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from atacvi.modules import MultiViewModule
-from atacvi.training import starts
+from atacvi.training import cell_parts
 from atacvi.training.starts import spectral_peak_embeddings, start_atac, start_rna
 
 N_CELLS, N_GENES, N_PEAKS = 50, 8, 30
@@ -16,7 +16,7 @@ N_CELLS, N_GENES, N_PEAKS = 50, 8, 30
 
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
-    monkeypatch.setattr(starts, "_CELLS_A_BLOCK", 16)
+    monkeypatch.setattr(cell_parts, "_CELLS_A_BLOCK", 16)
 
 
 @pytest.fixture
