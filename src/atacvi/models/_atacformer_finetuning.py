@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -22,6 +22,12 @@ from atacvi.models._atacformer_objectives import (
 from atacvi.models._seed import session_seed
 from atacvi.models._token_fit import check_ranges, check_run, make_plan, n_epochs
 from atacvi.training import FinetuningPlan, FinetuningViews, TokenRows
+
+if TYPE_CHECKING:
+    import numpy as np
+    import scipy.sparse as sp
+
+    from atacvi.training import TokenCorruption, TokenDataModule
 
 
 class FinetuningMixin(AtacformerFitMixin):
@@ -155,27 +161,8 @@ class FinetuningMixin(AtacformerFitMixin):
             shuffle_set_split=shuffle_set_split,
             datasplitter_kwargs=datasplitter_kwargs,
         )
-        seed = session_seed()
         if self.latent_centre_ is None:
             self._set_centre(tokens, split[0])
-        corruption = None
-        if objectives.replaced > 0:
-            corruption = self._corruption(tokens[split[0]], p, negatives)
-        rows = TokenRows(tokens, self._context(max_tokens), seed=seed)  # type: ignore[attr-defined]
-        used = split
-        if objectives.replaced == 0 and objectives.adversary == 0:
-            used = self._labelled_only(split)
-        data = self._data(
-            rows,
-            FinetuningViews(rows, corruption, token_dropout=token_dropout, seed=seed),
-            FinetuningViews(rows, corruption, token_dropout=0.0, seed=seed),
-            used,
-            token_budget=token_budget or default_token_budget(rows.lengths[used[0]]),
-            max_cells=batch_size,
-            seed=seed,
-            n_workers=n_workers,
-            columns={"labels": self._labels()[:, None], "batch": self._batches()[:, None]},  # type: ignore[attr-defined]
-        )
         max_epochs = n_epochs("max_epochs", max_epochs, default_epochs(len(split[0])))
         if max_epochs == 0 and objectives.classification == 0 and task != "batch":
             msg = (
@@ -183,8 +170,24 @@ class FinetuningMixin(AtacformerFitMixin):
                 f"task={task!r} has none."
             )
             raise ValueError(msg)
+        of_labels_alone = objectives.replaced == 0 and objectives.adversary == 0
+        used = self._labelled_only(split) if of_labels_alone else split
+        corruption = None
+        if objectives.replaced > 0:
+            corruption = self._corruption(tokens[split[0]], p, negatives)
+        data = self._finetuning_data(
+            tokens,
+            used,
+            corruption,
+            token_dropout,
+            max_tokens,
+            token_budget=token_budget,
+            max_cells=batch_size,
+            n_workers=n_workers,
+        )
         if objectives.classification > 0 and "ckpt_path" not in trainer_kwargs:
             self._start_head(tokens, split)
+        watch = early_stopping and task != "batch" and len(used[1]) > 0
         with trained_parts(self.module, unfreeze_last_n, lora_rank):
             plan = make_plan(
                 FinetuningPlan,
@@ -197,13 +200,11 @@ class FinetuningMixin(AtacformerFitMixin):
                 warmup=warmup,
                 **start_rates(start),
             )
-            watch = early_stopping and task != "batch" and len(used[1]) > 0
-            select = make_selection(max_epochs, early_stopping_patience, watch=watch)
             self._fit(
                 plan,
                 data,
                 max_epochs,
-                select,
+                make_selection(max_epochs, early_stopping_patience, watch=watch),
                 checkpoint_dir,
                 kind="finetuning",
                 accelerator=accelerator,
@@ -216,3 +217,28 @@ class FinetuningMixin(AtacformerFitMixin):
         if task == "batch":
             self._set_centre(tokens, split[0])
             self._set_batch_directions(tokens, split[0])
+
+    def _finetuning_data(
+        self,
+        tokens: sp.csr_matrix,
+        split: tuple[np.ndarray, np.ndarray, np.ndarray],
+        corruption: TokenCorruption | None,
+        token_dropout: float,
+        max_tokens: int | None,
+        *,
+        token_budget: int | None,
+        **options: Any,
+    ) -> TokenDataModule:
+        """Return minibatches with labels and batches; held-out cells keep all their tokens."""
+        seed = session_seed()
+        rows = TokenRows(tokens, self._context(max_tokens), seed=seed)  # type: ignore[attr-defined]
+        return self._data(
+            rows,
+            FinetuningViews(rows, corruption, token_dropout=token_dropout, seed=seed),
+            FinetuningViews(rows, corruption, token_dropout=0.0, seed=seed),
+            split,
+            token_budget=token_budget or default_token_budget(rows.lengths[split[0]]),
+            seed=seed,
+            columns={"labels": self._labels()[:, None], "batch": self._batches()[:, None]},  # type: ignore[attr-defined]
+            **options,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,13 @@ from atacvi.models._atacformer_fit import (
 from atacvi.models._seed import session_seed
 from atacvi.models._token_fit import check_ranges, check_run, make_plan, n_epochs
 from atacvi.training import PretrainingPlan, PretrainingViews, TokenRows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import scipy.sparse as sp
+
+    from atacvi.training import TokenCorruption, TokenDataModule
 
 
 class PretrainingMixin(AtacformerFitMixin):
@@ -167,9 +174,7 @@ class PretrainingMixin(AtacformerFitMixin):
             shuffle_set_split=shuffle_set_split,
             datasplitter_kwargs=datasplitter_kwargs,
         )
-        seed = session_seed()
-        corruption = None
-        bayes: dict[str, float] = {}
+        corruption, bayes = None, {}
         if replaced_weight > 0:
             training = tokens[split[0]]
             corruption = self._corruption(
@@ -178,24 +183,16 @@ class PretrainingMixin(AtacformerFitMixin):
             # of the training cells, also beside the loss of held-out ones: their own frequencies,
             # known exactly, would make the rule without context look better than it is
             bayes = dict.fromkeys(("train", "validation"), corruption.unigram_bayes_loss(training))
-        rows = TokenRows(tokens, self._context(max_tokens), truncation, seed)  # type: ignore[attr-defined]
         if replaced_share is None:
             replaced_share = 0.5 if agreement_weight > 0 else 1.0
-        views = PretrainingViews(
-            rows,
-            corruption,
-            split=agreement_weight > 0,
-            replaced_share=replaced_share,
-            seed=seed,
-        )
-        data = self._data(
-            rows,
-            views,
-            views,
+        data = self._pretraining_data(
+            TokenRows(tokens, self._context(max_tokens), truncation, session_seed()),  # type: ignore[attr-defined]
             split,
-            token_budget=token_budget or default_token_budget(rows.lengths[split[0]]),
+            corruption,
+            parts=agreement_weight > 0,
+            replaced_share=replaced_share,
+            token_budget=token_budget,
             max_cells=batch_size,
-            seed=seed,
             n_workers=n_workers,
         )
         plan = make_plan(
@@ -211,12 +208,7 @@ class PretrainingMixin(AtacformerFitMixin):
             temperature=temperature,
         )
         max_epochs = n_epochs("max_epochs", max_epochs, default_epochs(len(split[0])))
-        held_out = bool(np.diff(tokens.indptr)[split[1]].any())
-        probe = None
-        if probe_key is not None:
-            probe = self._probe(probe_key, tokens)
-        elif held_out:
-            probe = self._neighbour_probe(tokens, split)
+        probe = self._pretraining_probe(probe_key, tokens, split)
         watch = early_stopping and probe is not None
         select = make_selection(
             max_epochs, early_stopping_patience, probe, probe_every, watch=watch
@@ -234,3 +226,41 @@ class PretrainingMixin(AtacformerFitMixin):
             **trainer_kwargs,
         )
         self._set_centre(tokens, split[0])
+
+    def _pretraining_data(
+        self,
+        rows: TokenRows,
+        split: tuple[np.ndarray, np.ndarray, np.ndarray],
+        corruption: TokenCorruption | None,
+        *,
+        parts: bool,
+        replaced_share: float,
+        token_budget: int | None,
+        **options: Any,
+    ) -> TokenDataModule:
+        """Return minibatches with tokens replaced, of cells in two parts where these are to agree."""
+        seed = session_seed()
+        views = PretrainingViews(
+            rows, corruption, split=parts, replaced_share=replaced_share, seed=seed
+        )
+        return self._data(
+            rows,
+            views,
+            views,
+            split,
+            token_budget=token_budget or default_token_budget(rows.lengths[split[0]]),
+            seed=seed,
+            **options,
+        )
+
+    def _pretraining_probe(
+        self,
+        key: str | None,
+        tokens: sp.csr_matrix,
+        split: tuple[np.ndarray, np.ndarray, np.ndarray],
+    ) -> Callable[[], dict[str, float]] | None:
+        """Return what scores an epoch: known groups, else hidden tokens of the held-out cells."""
+        if key is not None:
+            return self._probe(key, tokens)
+        held_out = np.diff(tokens.indptr)[split[1]].any()
+        return self._neighbour_probe(tokens, split) if held_out else None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from atacvi.models._craft_stages import STAGES, CRAFTStagesMixin, default_epochs
-from atacvi.models._token_fit import check_ranges, make_plan, n_epochs
+from atacvi.models._token_fit import check_ranges, check_run, make_plan, n_epochs
 from atacvi.training import AlignmentPlan, DecoderPlan
 
 if TYPE_CHECKING:
@@ -134,23 +134,13 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         self._check_training(
             stages, start, false_negatives, negatives, batch_size, checkpoint_dir, resume
         )
-        if use_transformer is False and self.module.component_encoder is None:
-            msg = (
-                "use_transformer=False leaves nothing that sees accessibility: the model has no "
-                "linear components. Build it with n_components above 0."
-            )
-            raise ValueError(msg)
+        self._check_encoders(use_transformer)
         check_ranges(
             max_tokens=(max_tokens, max_tokens is None or max_tokens >= 1, "at least 1, or None"),
-            early_stopping_patience=(
-                early_stopping_patience,
-                early_stopping_patience is None or early_stopping_patience >= 1,
-                "at least 1, or None",
-            ),
-            n_workers=(n_workers, n_workers >= 0, "at least 0"),
             token_dropout=(token_dropout, 0 <= token_dropout < 1, "a share below 1"),
             count_dropout=(count_dropout, 0 <= count_dropout < 1, "a share below 1"),
         )
+        check_run(early_stopping_patience, n_workers, batch_size, token_budget=None)
         folder = None if checkpoint_dir is None else Path(checkpoint_dir)
         split = self._paired_split(
             folder if resume else None,
@@ -159,11 +149,10 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
             shuffle_set_split=shuffle_set_split,
             **(datasplitter_kwargs or {}),
         )
-        watch = early_stopping and len(split[1]) > 1
         common = {
             "batch_size": batch_size,
             "early_stopping_patience": early_stopping_patience,
-            "watch": watch,
+            "watch": early_stopping and len(split[1]) > 1,
             "resume": resume,
             "n_workers": n_workers,
             "accelerator": accelerator,
@@ -171,12 +160,9 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
             "precision": precision,
             "trainer_kwargs": trainer_kwargs,
         }
-        n_cells = len(split[0])
-        epochs = n_epochs("max_epochs", max_epochs, default_epochs(n_cells))
-        most = (
-            default_epochs(n_cells) if max_epochs is None else min(epochs, default_epochs(n_cells))
-        )
-        decoder_epochs = n_epochs("imputation_epochs", imputation_epochs, most)
+        by_size = default_epochs(len(split[0]))
+        epochs = n_epochs("max_epochs", max_epochs, by_size)
+        decoder_epochs = n_epochs("imputation_epochs", imputation_epochs, min(epochs, by_size))
         options = {"warmup": warmup}
         align_plan = make_plan(AlignmentPlan, self.module, plan_kwargs, lr=lr, **options)
         decoder_plan = make_plan(DecoderPlan, self.module, plan_kwargs, lr=imputation_lr, **options)
@@ -206,6 +192,14 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
             )
         self.is_trained_ = True
         self.module.eval()
+
+    def _check_encoders(self, use_transformer: bool | None) -> None:
+        if use_transformer is False and self.module.component_encoder is None:
+            msg = (
+                "use_transformer=False leaves nothing that sees accessibility: the model has no "
+                "linear components. Build it with n_components above 0."
+            )
+            raise ValueError(msg)
 
     def _check_training(
         self,

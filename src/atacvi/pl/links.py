@@ -20,6 +20,7 @@ from atacvi.pl._style import TEXT, bare, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 __all__ = ["links"]
 
@@ -87,11 +88,31 @@ def links(
     >>> links(table, "chr1:1-1000", genes).get_ylabel()
     'score'
     """
-    from matplotlib.lines import Line2D
-
     from atacvi.regions import parse_regions
 
     locus, annotation = read_locus(region), read_genes(genes)
+    table = _checked(table, gene, max_fdr, min_probability)
+    peaks = inside(parse_regions(pd.Index(table["peak"]).unique()), locus)
+    shown = table[table["peak"].isin(peaks.index)]
+    called, pale = _called(shown, max_fdr, min_probability)
+    ax = new_axes(ax, (7.0, 2.7 + 0.28 * n_gene_rows(annotation, locus)))
+    centre = ((peaks["start"] + peaks["end"]) / 2).loc[shown["peak"]].to_numpy()
+    height = 1.15 * _draw_arcs(ax, centre, shown, called)
+    for peak in peaks.itertuples():
+        ax.fill_between([peak.start, peak.end], -0.045 * height, 0, color=_PEAK, lw=0.8)
+    bare(ax)
+    genome_axis(ax, locus)
+    highlight = set(shown["gene"][called]) if gene is None else {gene}
+    _genes_below(ax, annotation, locus, highlight, height)
+    ax.set_ylabel("score", y=0.7)
+    _legend(ax, pale)
+    return ax
+
+
+def _checked(
+    table: pd.DataFrame, gene: str | None, max_fdr: float | None, min_probability: float | None
+) -> pd.DataFrame:
+    """Return the links of the gene, or all, if the table holds what is to be drawn."""
     needed = {"gene", "peak", "score", "distance"}
     if min_probability is not None:
         needed.add("probability")
@@ -101,49 +122,50 @@ def links(
     if missing:
         msg = f"the table of links lacks {sorted(missing)}"
         raise KeyError(msg)
-    if gene is not None:
-        table = table[table["gene"] == gene]
-        if table.empty:
-            msg = f"gene {gene!r} has no link in the table"
-            raise KeyError(msg)
-    peaks = parse_regions(pd.Index(table["peak"]).unique())
-    peaks = inside(peaks, locus)
-    shown = table[table["peak"].isin(peaks.index)]
-    centre = ((peaks["start"] + peaks["end"]) / 2).loc[shown["peak"]].to_numpy()
-    tss = centre - shown["distance"].to_numpy()
-    called, pale = np.ones(len(shown), dtype=bool), ""
+    if gene is None:
+        return table
+    table = table[table["gene"] == gene]
+    if table.empty:
+        msg = f"gene {gene!r} has no link in the table"
+        raise KeyError(msg)
+    return table
+
+
+def _called(
+    shown: pd.DataFrame, max_fdr: float | None, min_probability: float | None
+) -> tuple[NDArray[np.bool_], str]:
+    """Return which links stand out, and what the others are called."""
     if min_probability is not None:
         called = (shown["probability"] >= min_probability).to_numpy()
-        pale = f"probability < {min_probability:g}"
-    elif max_fdr is not None:
-        called, pale = (shown["fdr"] <= max_fdr).to_numpy(), f"FDR > {max_fdr:g}"
-    ax = new_axes(ax, (7.0, 2.7 + 0.28 * n_gene_rows(annotation, locus)))
+        return called, f"probability < {min_probability:g}"
+    if max_fdr is not None:
+        return (shown["fdr"] <= max_fdr).to_numpy(), f"FDR > {max_fdr:g}"
+    return np.ones(len(shown), dtype=bool), ""
+
+
+def _draw_arcs(
+    ax: Axes, centre: NDArray[np.float64], shown: pd.DataFrame, called: NDArray[np.bool_]
+) -> float:
+    """Draw a parabola from each peak to its TSS, and return the height of the highest."""
+    tss = centre - shown["distance"].to_numpy()
     score = shown["score"].to_numpy(dtype=float)
-    top = (
-        float(np.abs(score[called]).max(initial=0.0))
-        or float(np.abs(score).max(initial=0.0))
-        or 1.0
-    )
+    x = np.linspace(0, 1, 40)
     for k in np.argsort(called, kind="stable"):
-        colour = _POSITIVE if score[k] >= 0 else _NEGATIVE
-        x = np.linspace(0, 1, 40)
         ax.plot(
             centre[k] + (tss[k] - centre[k]) * x,
             4 * x * (1 - x) * abs(score[k]),
-            color=colour,
+            color=_POSITIVE if score[k] >= 0 else _NEGATIVE,
             lw=1.6 if called[k] else 0.6,
             alpha=0.9 if called[k] else 0.2,
             zorder=3 if called[k] else 2,
         )
-    height = 1.15 * max(top, float(np.abs(score).max(initial=0.0)))
-    for peak in peaks.itertuples():
-        ax.fill_between([peak.start, peak.end], -0.045 * height, 0, color=_PEAK, lw=0.8)
-    bare(ax)
-    genome_axis(ax, locus)
-    _genes_below(
-        ax, annotation, locus, set(shown["gene"][called]) if gene is None else {gene}, height
-    )
-    ax.set_ylabel("score", y=0.7)
+    return float(np.abs(score).max(initial=0.0)) or 1.0
+
+
+def _legend(ax: Axes, pale: str) -> None:
+    """Name colours and pale links above the arcs."""
+    from matplotlib.lines import Line2D
+
     handles = [Line2D([], [], color=c, lw=1.6) for c in (_POSITIVE, _NEGATIVE)]
     names = ["positive", "negative"]
     if pale:
@@ -160,7 +182,6 @@ def links(
         borderaxespad=0.1,
         handlelength=1.4,
     )
-    return ax
 
 
 def _genes_below(

@@ -23,6 +23,15 @@ _FNV_PRIME = np.uint64(0x100000001B3)
 
 
 @compiled
+def _same(one, low, other, high, length):
+    """Whether so many bytes of `one` from `low` on equal those of `other` from `high` on."""
+    for i in range(length):
+        if one[low + i] != other[high + i]:
+            return False
+    return True
+
+
+@compiled
 def look_up(text, low, high, table, pool, borders, counts, grow):
     """Code of ``text[low:high]`` in a table of byte strings; a new one is added if `grow`.
 
@@ -39,14 +48,8 @@ def look_up(text, low, high, table, pool, borders, counts, grow):
     while table[slot] >= 0:
         code = table[slot]
         first = borders[code]
-        if borders[code + 1] - first == length:
-            same = True
-            for i in range(length):
-                if pool[first + i] != text[low + i]:
-                    same = False
-                    break
-            if same:
-                return code
+        if borders[code + 1] - first == length and _same(pool, first, text, low, length):
+            return code
         slot = (slot + 1) & mask
     if not grow:
         return np.int32(UNLISTED)
@@ -82,6 +85,14 @@ def _integer(text, low, high):
 
 
 @compiled
+def _to(byte, text, position):
+    """Position of the next such byte, or of the end of the line if that comes first."""
+    while text[position] != byte and text[position] != _NEWLINE:
+        position += 1
+    return position
+
+
+@compiled
 def scan(
     text,
     position,
@@ -110,34 +121,18 @@ def scan(
     while position < size:
         begin = position
         if text[begin] == _HASH or text[begin] == _NEWLINE or text[begin] == _RETURN:
-            while text[position] != _NEWLINE:
-                position += 1
-            position += 1
+            position = _to(_NEWLINE, text, begin) + 1
             lines += 1
             continue
         if n == len(chrom):
             return begin, lines, n, FULL
-        tab1 = begin
-        while text[tab1] != _TAB and text[tab1] != _NEWLINE:
-            tab1 += 1
-        tab2 = tab1 + 1
-        if text[tab1] == _TAB:
-            while text[tab2] != _TAB and text[tab2] != _NEWLINE:
-                tab2 += 1
-        tab3 = tab2 + 1
-        if text[tab1] != _TAB or text[tab2] != _TAB:
-            return begin, lines, n, COLUMNS
-        while text[tab3] != _TAB and text[tab3] != _NEWLINE:
-            tab3 += 1
+        tab1 = _to(_TAB, text, begin)
+        tab2 = _to(_TAB, text, tab1 + 1) if text[tab1] == _TAB else tab1
+        tab3 = _to(_TAB, text, tab2 + 1) if text[tab2] == _TAB else tab2
         if text[tab3] != _TAB or tab1 == begin:
             return begin, lines, n, COLUMNS
-        stop = tab3 + 1
-        while text[stop] != _TAB and text[stop] != _NEWLINE:
-            stop += 1
-        position = stop
-        while text[position] != _NEWLINE:
-            position += 1
-        position += 1
+        stop = _to(_TAB, text, tab3 + 1)
+        position = _to(_NEWLINE, text, stop) + 1
         first, last = _integer(text, tab1 + 1, tab2), _integer(text, tab2 + 1, tab3)
         if first < 0 or last < 0:
             return begin, lines, n, NUMBER
@@ -151,13 +146,9 @@ def scan(
         if counts[1] + stop - tab3 > len(pool) or chrom_counts[1] + tab1 - begin > len(chrom_pool):
             return begin, lines, n, FULL
         # most lines repeat the chromosome of the line before
-        same = last_chrom >= 0 and last_high - last_low == tab1 - begin
-        if same:
-            for i in range(tab1 - begin):
-                if text[last_low + i] != text[begin + i]:
-                    same = False
-                    break
-        if not same:
+        length = tab1 - begin
+        known = last_chrom >= 0 and last_high - last_low == length
+        if not (known and _same(text, last_low, text, begin, length)):
             last_chrom = look_up(
                 text, begin, tab1, chrom_table, chrom_pool, chrom_borders, chrom_counts, True
             )

@@ -145,15 +145,7 @@ def link_peaks_to_genes(
     ['gene', 'peak', 'score', 'distance', 'pvalue', 'fdr', 'probability']
     >>> likely = links[(links["probability"] > 0.8) & (links["score"] > 0)]
     """
-    if method not in _METHODS:
-        msg = f"method={method!r}; use one of {', '.join(map(repr, _METHODS))}"
-        raise ValueError(msg)
-    if window < 1 or n_components < 1 or (n_permutations is not None and n_permutations < 0):
-        msg = (
-            f"window={window} and n_components={n_components} must be at least 1, "
-            f"n_permutations={n_permutations} at least 0"
-        )
-        raise ValueError(msg)
+    _check_arguments(method, window, n_components, n_permutations)
     rng = np.random.default_rng(random_state)
     rna, atac = modalities
     check_paired(mdata, [rna, atac])
@@ -171,10 +163,6 @@ def link_peaks_to_genes(
     )
     design = Design(matrices[0], _N_FOLDS, rng)
     pairs = pairs._replace(peak=np.searchsorted(used, pairs.peak))
-    covariates = [np.abs(pairs.distance), design.mean[pairs.peak]]
-    if gc_key is not None:
-        gc = check_key(mdata[atac], "var", gc_key, f"mdata[{atac!r}]", argument="gc_key")
-        covariates.append(np.asarray(gc, dtype=np.float64)[used][pairs.peak])
     if n_permutations is None:
         n_permutations = 100 if method == "correlation" else 10
     found = score_pairs(
@@ -182,7 +170,7 @@ def link_peaks_to_genes(
         matrices[1],
         pairs,
         table,
-        strata(covariates, _BINS, _PAIRS_PER_STRATUM),
+        _strata(mdata, atac, gc_key, used, pairs, design),
         method=method,
         n_components=n_components,
         n_permutations=n_permutations,
@@ -204,14 +192,44 @@ def link_peaks_to_genes(
             "pvalue": found.p_value,
             "fdr": benjamini_hochberg(found.p_value),
             "probability": fit_links(found.low, found.high, pairs.distance, rng).probability,
-        }
+        },
+        index=pd.RangeIndex(len(pairs.gene)).astype(str),
     )
-    links.index = links.index.astype(str)
     mdata.uns[key_added] = links
     settings = {"method": method, "window": window, "n_permutations": n_permutations}
     settings |= {"n_observations": int(design.n), "metacells": groups is not None}
     mdata.uns[UNS_KEY] = {**mdata.uns.get(UNS_KEY, {}), key_added: settings}
     return links.copy()
+
+
+def _check_arguments(
+    method: str, window: int, n_components: int, n_permutations: int | None
+) -> None:
+    if method not in _METHODS:
+        msg = f"method={method!r}; use one of {', '.join(map(repr, _METHODS))}"
+        raise ValueError(msg)
+    if window < 1 or n_components < 1 or (n_permutations is not None and n_permutations < 0):
+        msg = (
+            f"window={window} and n_components={n_components} must be at least 1, "
+            f"n_permutations={n_permutations} at least 0"
+        )
+        raise ValueError(msg)
+
+
+def _strata(
+    mdata: MuData,
+    atac: str,
+    gc_key: str | None,
+    used: NDArray[np.int64],
+    pairs: Windows,
+    design: Design,
+) -> NDArray[np.int64]:
+    """Return strata of pairs alike in distance, accessibility and GC content."""
+    covariates = [np.abs(pairs.distance), design.mean[pairs.peak]]
+    if gc_key is not None:
+        gc = check_key(mdata[atac], "var", gc_key, f"mdata[{atac!r}]", argument="gc_key")
+        covariates.append(np.asarray(gc, dtype=np.float64)[used][pairs.peak])
+    return strata(covariates, _BINS, _PAIRS_PER_STRATUM)
 
 
 def _candidates(
@@ -233,15 +251,10 @@ def _candidates(
             raise KeyError(msg)
     else:
         wanted = names
-    source, what = (
-        (annotation, "annotation")
-        if annotation is not None
-        else (
-            mdata[rna].var,
-            f"mdata[{rna!r}].var",
-        )
-    )
-    table = gene_table(source, wanted, what)
+    if annotation is not None:
+        table = gene_table(annotation, wanted, "annotation")
+    else:
+        table = gene_table(mdata[rna].var, wanted, f"mdata[{rna!r}].var")
     columns = names.get_indexer(table.index)
     pairs = windows(table, parse_regions(mdata[atac].var), window)
     kept = seen[0][pairs.peak] & seen[1][columns][pairs.gene]
