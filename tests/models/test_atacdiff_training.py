@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import atacvi
+from atacvi.modules import LatentPrior
 from atacvi.training import denoiser_plan
 
 from .planted_peaks import QUIET, TINY, build, planted, train, trained
@@ -102,7 +103,7 @@ def test_each_stage_changes_its_parts_alone():
     rooms = {
         "auxiliary": {"auxiliary_encoder", "auxiliary_decoder", "prior", "mixture_active"},
         "diffusion": {"denoiser", "gaussian_denoiser"},
-        "prior": {f"latent_prior_{part}" for part in ("means", "factors", "weights", "labels")}
+        "prior": {f"latent_prior_{part}" for part in LatentPrior._fields}
         | {"covariate_mean", "label_guidance"},
     }
     for stage, allowed in rooms.items():
@@ -349,6 +350,8 @@ def test_new_batches_start_at_the_mean_and_all_else_stays(reference):
             assert torch.equal(after[name][:2], value)
         elif name == "covariate_mean":
             assert torch.equal(after[name], torch.cat([value, torch.zeros(1)]))
+        elif name == "latent_prior_batches":  # no component is of the new batch
+            assert torch.equal(after[name], torch.cat([value, torch.zeros(len(value), 1)], 1))
         else:
             assert torch.equal(after[name], value), name
     assert any(name.endswith("embeddings.batch.weight") for name in before)

@@ -8,7 +8,16 @@ import scipy.sparse as sp
 
 import atacvi
 
-from .planted_peaks import N_PEAKS, TYPES, build, planted, recovered, trained, without_labels
+from .planted_peaks import (
+    N_PEAKS,
+    TYPES,
+    build,
+    planted,
+    recovered,
+    train,
+    trained,
+    without_labels,
+)
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +162,10 @@ def test_cells_of_a_label_take_the_guidance_that_training_found(model):
         explicit = model.generate(labels=labels, seed=0, guidance_scale=1.4)
         assert (of_label.X != explicit.X).nnz == 0
         assert (of_label.X != model.generate(labels=labels, seed=0, guidance_scale=1.0).X).nnz > 0
-        # cells without an asked label are drawn from the conditional distribution as it is
-        for given in ({"n": 6}, {"indices": [5, 2, 9]}):
+        drawn = model.generate(6, seed=0, guidance_scale=1.4)
+        assert (model.generate(6, seed=0).X != drawn.X).nnz == 0
+        # cells of which z is given are drawn from the conditional distribution as it is
+        for given in ({"latent": model.sample_prior(6)}, {"indices": [5, 2, 9]}):
             plain = model.generate(**given, seed=0, guidance_scale=1.0)
             assert (model.generate(**given, seed=0).X != plain.X).nnz == 0
     finally:
@@ -167,6 +178,30 @@ def test_library_sizes(model):
     assert (model.generate(4, library_size=12).X.sum(1) == 12).all()
     beyond = model.generate(1, library_size=1e6).X.sum()
     assert beyond <= N_PEAKS
+
+
+def test_labels_are_drawn_as_in_training(model):
+    drawn = model.generate(600, output="latent", seed=0).obs["label"]
+    trained_on = model.adata.obs["cell_type"].value_counts(normalize=True)
+    for label, share in trained_on.items():
+        assert (drawn == label).mean() == pytest.approx(share, abs=0.1)
+    named = model.generate(latent=model.sample_prior(3), output="latent")
+    assert "label" not in named.obs
+
+
+def test_labels_and_batches_are_drawn_as_they_go_together():
+    adata = planted(300)
+    adata.obs["batch"] = np.where(adata.obs["label"] == TYPES[0], "one", "two")
+    model = train(build(adata), 1)
+    drawn = model.generate(400, output="latent", seed=0).obs
+    of_first = drawn["label"] == TYPES[0]
+    assert of_first.any()
+    assert (drawn["batch"][of_first] == "one").all()
+    assert (drawn["batch"][~of_first] == "two").all()
+    assert not (model.generate(200, batch="two", output="latent").obs["label"] == TYPES[0]).any()
+    # what never went together can be asked for
+    asked = model.generate(3, labels=TYPES[0], batch="two", output="latent").obs
+    assert (asked["batch"] == "two").all()
 
 
 def test_batches_are_drawn_as_in_training(model):

@@ -397,7 +397,7 @@ def test_latents_come_back_in_the_units_of_the_autoencoder():
 
 
 def test_prior_of_latents_draws_from_the_components_of_the_label():
-    module = make()
+    module = make(n_batch=1)
     width = N_LATENT + 1
     module.set_latent_prior(
         LatentPrior(
@@ -405,25 +405,65 @@ def test_prior_of_latents_draws_from_the_components_of_the_label():
             0.1 * torch.eye(width).expand(3, -1, -1),
             torch.tensor([0.5, 0.25, 0.25]),
             torch.tensor([0, 1, 1]),
+            torch.ones(3, 1),
+        )
+    )
+
+    def draw(label: int) -> Any:
+        labels = torch.full((4000,), label)
+        return module.sample_latent_prior(labels, torch.Generator().manual_seed(0))
+
+    zero, one, any_label = draw(0), draw(1), draw(-1)
+    assert float(zero.z.max()) < 0
+    assert abs(float(zero.log_depth.mean()) + 10) < 0.01
+    assert float((one.z[:, 0] > 20).float().mean()) == pytest.approx(0.5, abs=0.05)
+    assert (zero.label == 0).all()
+    assert (one.label == 1).all()
+    below = any_label.z[:, 0] < 0
+    assert float(below.float().mean()) == pytest.approx(0.5, abs=0.05)
+    assert torch.equal(any_label.label, (~below).long())
+    assert (any_label.batch == 0).all()
+
+
+def test_prior_of_latents_draws_z_and_batch_as_they_go_together():
+    module = make(n_batch=2)
+    width = N_LATENT + 1
+    module.set_latent_prior(
+        LatentPrior(
+            torch.stack([torch.full((width,), m) for m in (-10.0, 10.0)]),
+            0.1 * torch.eye(width).expand(2, -1, -1),
+            torch.tensor([0.5, 0.5]),
+            torch.tensor([0, -1]),
+            torch.tensor([[1.0, 0.0], [0.25, 0.75]]),
         )
     )
     n = 4000
-    z, log_depth = module.sample_latent_prior(torch.zeros(n), torch.Generator().manual_seed(0))
-    assert float(z.max()) < 0
-    assert abs(float(log_depth.mean()) + 10) < 0.01
-    z, _ = module.sample_latent_prior(torch.ones(n), torch.Generator().manual_seed(0))
-    assert float((z[:, 0] > 20).float().mean()) == pytest.approx(0.5, abs=0.05)
-    z, _ = module.sample_latent_prior(torch.full((n,), -1), torch.Generator().manual_seed(0))
-    assert float((z[:, 0] < 0).float().mean()) == pytest.approx(0.5, abs=0.05)
+    every = torch.full((n,), -1)
+    drawn = module.sample_latent_prior(every, torch.Generator().manual_seed(0))
+    above = drawn.z[:, 0] > 0
+    assert (drawn.batch[~above] == 0).all()
+    assert float(drawn.batch[above].float().mean()) == pytest.approx(0.75, abs=0.05)
+    assert torch.equal(drawn.label, torch.where(above, module.n_labels, 0))
+    second = module.sample_latent_prior(every, batch=torch.ones(n, dtype=torch.long))
+    assert (second.batch == 1).all()
+    assert (second.z > 0).all()
+    first = module.sample_latent_prior(every, batch=torch.zeros(n, dtype=torch.long))
+    assert float((first.z[:, 0] > 0).float().mean()) == pytest.approx(0.2, abs=0.05)
+    # label 0 was never seen in batch 1: its cells are those of the other batch
+    unseen = module.sample_latent_prior(torch.zeros_like(every), batch=torch.ones_like(every))
+    assert (unseen.z < 0).all()
+    assert (unseen.batch == 1).all()
 
 
 def test_prior_of_latents_has_the_covariance_asked_for():
     module = make()
     factor = torch.tril(torch.randn(N_LATENT + 1, N_LATENT + 1))
-    one = LatentPrior(torch.ones(1, N_LATENT + 1), factor[None], torch.ones(1), torch.tensor([-1]))
-    module.set_latent_prior(one)
-    z, log_depth = module.sample_latent_prior(torch.full((50_000,), -1))
-    drawn = torch.cat([z, log_depth[:, None]], 1)
+    ones = torch.ones(1, N_LATENT + 1)
+    module.set_latent_prior(
+        LatentPrior(ones, factor[None], torch.ones(1), torch.tensor([-1]), torch.ones(1, 2))
+    )
+    found = module.sample_latent_prior(torch.full((50_000,), -1))
+    drawn = torch.cat([found.z, found.log_depth[:, None]], 1)
     torch.testing.assert_close(drawn.T.cov(), factor @ factor.T, rtol=0.1, atol=0.1)
 
 
@@ -472,13 +512,33 @@ def test_another_number_of_prior_components_loads():
     width = N_LATENT + 1
     one.set_latent_prior(
         LatentPrior(
-            torch.randn(7, width), torch.randn(7, width, width), torch.rand(7), torch.arange(7) % 3
+            torch.randn(7, width),
+            torch.randn(7, width, width),
+            torch.rand(7),
+            torch.arange(7) % 3,
+            torch.ones(7, 2),
         )
     )
     two.load_state_dict(one.state_dict())
     labels = torch.tensor([0, 1, 2, -1])
-    drawn = [m.sample_latent_prior(labels, torch.Generator().manual_seed(0))[0] for m in (one, two)]
+    drawn = [m.sample_latent_prior(labels, torch.Generator().manual_seed(0)).z for m in (one, two)]
     assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("n_batch", [1, 3])
+def test_a_model_saved_before_batches_were_drawn_with_z_loads(n_batch):
+    one, two = make(n_batch=n_batch), make(n_batch=n_batch)
+    width = N_LATENT + 1
+    parts = torch.randn(7, width), torch.randn(7, width, width), torch.rand(7), torch.arange(7) % 3
+    one.set_latent_prior(LatentPrior(*parts, torch.zeros(7, n_batch)))
+    shares = torch.rand(n_batch)
+    if n_batch > 1:
+        one.covariate_mean[:n_batch] = shares
+    saved = one.state_dict()
+    del saved["latent_prior_batches"]
+    two.load_state_dict(saved)
+    expected = shares if n_batch > 1 else torch.ones(1)
+    torch.testing.assert_close(two.latent_prior_batches, expected.expand(7, -1))
 
 
 def test_responsibilities_are_uniform_before_the_mixture_and_sharp_after():

@@ -239,6 +239,19 @@ def test_each_label_has_its_own_components_and_weight():
         )
 
 
+def test_components_know_the_batches_of_their_cells():
+    mean, variance, depth = cells(900)
+    labels = np.repeat([0, 1, 2], 300)
+    batch = np.where(labels == 0, 0, np.arange(900) % 3)
+    prior = fit_latent_prior(mean, variance, depth, labels, 0, batch=batch, n_batch=3)
+    torch.testing.assert_close(prior.batches.sum(1), torch.ones(len(prior.batches)))
+    assert (prior.batches[prior.labels == 0] == torch.tensor([1.0, 0.0, 0.0])).all()
+    of_two = prior.weights[prior.labels == 2] @ prior.batches[prior.labels == 2]
+    torch.testing.assert_close(3 * of_two, torch.full((3,), 1 / 3), atol=1e-3, rtol=0)
+    alone = fit_latent_prior(mean, variance, depth, labels, 0)
+    assert torch.equal(alone.batches, torch.ones(len(alone.weights), 1))
+
+
 @pytest.mark.parametrize("n_rare", [1, 2, 3])
 def test_a_label_of_few_cells(n_rare):
     mean, variance, depth = cells(300)

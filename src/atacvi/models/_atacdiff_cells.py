@@ -132,6 +132,8 @@ class StageCellsMixin(StreamingMixin):
                 latents.depth.numpy(),
                 labels,
                 session_seed(),
+                batch=latents.batch.numpy(),
+                n_batch=self.module.n_batch,
             )
         )
 

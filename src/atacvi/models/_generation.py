@@ -60,7 +60,8 @@ class GenerationMixin(StreamingMixin):
         Parameters
         ----------
         n
-            Number of cells. Without `labels`, `latent` and `adata` they are unconditional.
+            Number of cells. Without `labels`, `latent` and `adata` they come as the training cells
+            do: of each label, where there are labels, in its proportion.
         labels
             Label of each cell, or one for all `n`.
         latent
@@ -69,12 +70,13 @@ class GenerationMixin(StreamingMixin):
         adata, indices
             Cells whose z, label, batch and depth the new ones take, in their order.
         batch
-            Batch of each cell, or one for all; ``None`` draws as in training.
+            Batch of each cell, or one for all: z, too, is that of cells in it. ``None`` draws batches
+            as they go with z in training.
         guidance_scale
             1 draws from the conditional distribution; above 1 exaggerates the condition; 0 ignores
-            it. ``None`` takes, for `labels`, the scale that training found to make their cells as
-            well told by their label as real ones (``module.label_guidance``, 1 to 1.5), and 1 for
-            all others.
+            it. ``None`` takes, for labels given or drawn, the scale that training found to make
+            their cells as well told by their label as real ones (``module.label_guidance``, 1 to
+            1.5), and 1 for cells from `latent` or `adata`.
         sampler, n_steps, eta
             Sampler, see `atacvi.diffusion`; ``None`` takes the default of the process.
         library_size
@@ -90,7 +92,8 @@ class GenerationMixin(StreamingMixin):
         Returns
         -------
         AnnData of shape (n, peaks), ``X`` sparse; ``obsm["X_latent"]`` and ``obsm["X_ae"]`` hold z
-        and h, ``obs`` label, batch and library size. With ``output="latent"`` it has no features.
+        and h, ``obs`` label, batch and library size, given or drawn. With ``output="latent"`` it
+        has no features.
 
         Raises
         ------
@@ -113,12 +116,13 @@ class GenerationMixin(StreamingMixin):
         from anndata import AnnData
 
         self._require_stages("autoencoder", "auxiliary", "diffusion", "prior")  # type: ignore[attr-defined]
+        observed = adata is not None or indices is not None
         if guidance_scale is None:
-            guidance_scale = 1.0 if labels is None else float(self.module.label_guidance)  # type: ignore[attr-defined]
+            of_labels = labels is not None or not (observed or latent is not None)
+            guidance_scale = float(self.module.label_guidance) if of_labels else 1.0  # type: ignore[attr-defined]
         _check_options(output, guidance_scale)
         generator = torch.Generator().manual_seed(seed)
         cells = self._cells_to_draw(n, labels, latent, adata, indices, batch, generator)
-        observed = adata is not None or indices is not None
         cells = cells._replace(depth=self._depths(library_size, cells, observed))
         options = SamplerOptions(guidance_scale, sampler, n_steps, eta)
         h, stack = self._draw(cells, options, output, batch_size, seed)
@@ -165,8 +169,8 @@ class GenerationMixin(StreamingMixin):
         self._require_stages("auxiliary", "prior")  # type: ignore[attr-defined]
         codes = self._label_codes(labels, _number(n))
         generator = torch.Generator().manual_seed(seed)
-        z, _ = self.module.sample_latent_prior(_known(codes, self.module), generator)  # type: ignore[attr-defined]
-        return z.cpu().numpy()
+        drawn = self.module.sample_latent_prior(_known(codes, self.module), generator)  # type: ignore[attr-defined]
+        return drawn.z.cpu().numpy()
 
     # ---- which cells ------------------------------------------------------------------------
 
@@ -186,21 +190,19 @@ class GenerationMixin(StreamingMixin):
                 msg = "adata (or indices) already says which cells: leave out n, labels and latent."
                 raise ValueError(msg)
             cells = self._of_cells(adata, indices)
-        else:
-            n = _count(n, labels, latent)
-            codes = self._label_codes(labels, n)
-            z, log_depth = module.sample_latent_prior(_known(codes, module), generator)
-            if latent is not None:
-                z = _checked_latent(latent, n, module.n_latent).to(module.device)
-            batches = self._drawn_batches(n, generator)
-            cells = _Cells(z, codes.to(module.device), batches, log_depth.exp())
-        if batch is not None:
-            named = [batch] * len(cells.z) if isinstance(batch, str) else list(batch)
-            if len(named) != len(cells.z):
-                msg = f"batch holds {len(named)} names for {len(cells.z)} cells."
-                raise ValueError(msg)
-            codes = torch.as_tensor([self._batch_code(b) for b in named])
-            cells = cells._replace(batch=codes.to(module.device))
+            if batch is not None:
+                codes = self._batch_codes(batch, len(cells.z))
+                cells = cells._replace(batch=codes.to(module.device))
+            return cells
+        n = _count(n, labels, latent)
+        codes = self._label_codes(labels, n)
+        drawn = module.sample_latent_prior(
+            _known(codes, module), generator, self._batch_codes(batch, n)
+        )
+        cells = _Cells(drawn.z, drawn.label, drawn.batch, drawn.log_depth.exp())
+        if latent is not None:
+            z = _checked_latent(latent, n, module.n_latent)
+            cells = cells._replace(z=z.to(module.device), label=codes.to(module.device))
         return cells
 
     def _of_cells(self, adata: Any, indices: Sequence[int] | None) -> _Cells:
@@ -217,15 +219,15 @@ class GenerationMixin(StreamingMixin):
             label = torch.zeros_like(label)
         return _Cells(z, label, batches, depth)
 
-    def _drawn_batches(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """Draw batches in the proportions of the training cells."""
-        module = self.module  # type: ignore[attr-defined]
-        if module.n_batch == 1:
-            return torch.zeros(n, dtype=torch.long, device=module.device)
-        weights = module.batch_weights.cpu()
-        return torch.multinomial(weights, n, replacement=True, generator=generator).to(
-            module.device
-        )
+    def _batch_codes(self, batch: str | Sequence[str] | None, n: int) -> torch.Tensor:
+        """Return the code of each batch, -1 without."""
+        if batch is None:
+            return torch.full((n,), -1)
+        named = [batch] * n if isinstance(batch, str) else list(batch)
+        if len(named) != n:
+            msg = f"batch holds {len(named)} names for {n} cells."
+            raise ValueError(msg)
+        return torch.as_tensor([self._batch_code(name) for name in named])
 
     def _label_codes(self, labels: Sequence[str] | str | None, n: int) -> torch.Tensor:
         """Return the code of each label; that of the null label without."""
@@ -304,9 +306,8 @@ class GenerationMixin(StreamingMixin):
         module = self.module  # type: ignore[attr-defined]
         generator = torch.Generator().manual_seed(seed)
         label = torch.as_tensor(codes, dtype=torch.long)
-        z, log_depth = module.sample_latent_prior(label, generator)
-        batches = self._drawn_batches(len(codes), generator)
-        cells = _Cells(z, label.to(module.device), batches, log_depth.exp())
+        drawn = module.sample_latent_prior(label, generator)
+        cells = _Cells(drawn.z, drawn.label, drawn.batch, drawn.log_depth.exp())
         return self._draw(cells, SamplerOptions(guidance_scale), "counts", 128, seed)[1]
 
     def _draw_latents(

@@ -25,6 +25,7 @@ from atacvi.models._setup import read_features
 from atacvi.training import (
     BATCH_COEFFICIENTS,
     BATCH_EMBEDDING,
+    BATCH_SHARES,
     COVARIATE_MEAN,
     COVARIATE_WEIGHT,
 )
@@ -303,6 +304,8 @@ def _take_over(module: Any, state: dict[str, torch.Tensor], old: list[int]) -> l
         start += n_old
     sources += [[start + k] for k in range(module.n_continuous_cov)]
     for name, value in state.items():
+        if name == BATCH_SHARES:
+            state[name] = torch.nn.functional.pad(value, (0, module.n_batch - value.shape[1]))
         if name == COVARIATE_MEAN:
             state[name] = value[[known[0] for known in sources]]
             state[name][added] = 0.0  # no cell of the reference is of a new category

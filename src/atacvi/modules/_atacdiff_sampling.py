@@ -50,12 +50,36 @@ class LatentPrior(NamedTuple):
         Shape (components,).
     labels
         Label that a component belongs to, -1 for none, shape (components,).
+    batches
+        Shares of the batches in each component, shape (components, n_batch).
     """
 
     means: Tensor
     factors: Tensor
     weights: Tensor
     labels: Tensor
+    batches: Tensor
+
+
+class PriorDraw(NamedTuple):
+    """What the latent prior says of cells.
+
+    Parameters
+    ----------
+    z
+        Semantic latents, shape (cells, n_latent).
+    log_depth
+        Logarithms of the library sizes, shape (cells,).
+    label
+        Codes asked for or drawn; `n_labels`, the null label, for cells like those without one.
+    batch
+        Codes asked for or drawn, shape (cells,).
+    """
+
+    z: Tensor
+    log_depth: Tensor
+    label: Tensor
+    batch: Tensor
 
 
 class ATACDiffSamplingMixin:
@@ -75,6 +99,7 @@ class ATACDiffSamplingMixin:
     latent_prior_factors: Tensor
     latent_prior_weights: Tensor
     latent_prior_labels: Tensor
+    latent_prior_batches: Tensor
     gate_logits: nn.Parameter
     conditions: Callable[..., dict[str, Any]]
     standard_log_depth: Callable[[Tensor], Tensor]
@@ -88,11 +113,6 @@ class ATACDiffSamplingMixin:
             covariates[:, : self.n_batch] = one_hot.to(covariates)
         return covariates
 
-    @property
-    def batch_weights(self) -> Tensor:
-        """Fractions of the training cells in each batch, shape (n_batch,)."""
-        return self.covariate_mean[: self.n_batch]
-
     def set_latent_prior(self, prior: LatentPrior) -> None:
         """Keep a prior of z and log depth that was fitted to the aggregate posterior."""
         device = self.latent_mean.device
@@ -101,34 +121,58 @@ class ATACDiffSamplingMixin:
 
     @torch.no_grad()
     def sample_latent_prior(
-        self, labels: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Draw z and log library size, (cells, n_latent) and (cells,).
+        self,
+        labels: Tensor,
+        generator: torch.Generator | None = None,
+        batch: Tensor | None = None,
+    ) -> PriorDraw:
+        """Draw z and library size, and what is not given of label and batch, as they go together.
 
         Parameters
         ----------
         labels
-            Label of each cell, -1 to draw from all, int64, shape (cells,).
+            Label of each cell, -1 to draw it, int64, shape (cells,).
         generator
             Generator on the CPU.
+        batch
+            Batch of each cell, -1 to draw it, as all are for ``None``, int64, shape (cells,).
         """
-        weights = self.latent_prior_weights.cpu()
-        own = self.latent_prior_labels.cpu()
+        asked = torch.stack([labels, torch.full_like(labels, -1) if batch is None else batch], 1)
         component = torch.empty(len(labels), dtype=torch.long)
-        for label in labels.unique().tolist():
-            cells = (labels == label).nonzero().squeeze(1)
-            of_label = (
-                weights if label < 0 or not (own == label).any() else weights * (own == label)
-            )
+        for pair in asked.unique(dim=0):
+            cells = (asked == pair).all(1).nonzero().squeeze(1)
             component[cells] = torch.multinomial(
-                of_label, len(cells), replacement=True, generator=generator
+                self._component_weights(*pair.tolist()),
+                len(cells),
+                replacement=True,
+                generator=generator,
             )
         device = self.latent_mean.device
-        component = component.to(device)
         noise = draw_noise((len(labels), self.n_latent + 1), generator, device=device)
-        shift = torch.einsum("nij,nj->ni", self.latent_prior_factors[component], noise)
-        drawn = self.latent_prior_means[component] + shift
-        return drawn[:, :-1], drawn[:, -1]
+        factors = self.latent_prior_factors[component.to(device)]
+        shift = torch.einsum("nij,nj->ni", factors, noise)
+        drawn = self.latent_prior_means[component.to(device)] + shift
+        label, batch = asked.unbind(1)
+        label = torch.where(label < 0, self.latent_prior_labels.cpu()[component], label)
+        label = torch.where(label < 0, self.n_labels, label)
+        if self.n_batch > 1:
+            shares = self.latent_prior_batches.cpu()[component]
+            chosen = torch.multinomial(shares, 1, generator=generator).squeeze(1)
+            batch = torch.where(batch < 0, chosen, batch)
+        else:
+            batch = torch.zeros_like(batch)
+        return PriorDraw(drawn[:, :-1], drawn[:, -1], label.to(device), batch.to(device))
+
+    def _component_weights(self, label: int, batch: int) -> Tensor:
+        """Return how likely each component is, given what is not -1 of label and batch."""
+        weights, own = self.latent_prior_weights.cpu(), self.latent_prior_labels.cpu()
+        if label >= 0 and (own == label).any():
+            weights = weights * (own == label)
+        if batch < 0:
+            return weights
+        of_batch = weights * self.latent_prior_batches.cpu()[:, batch]
+        # A label that a batch was never seen with is drawn as in the others.
+        return of_batch if of_batch.sum() > 0 else weights
 
     @torch.no_grad()
     def sample_latents(

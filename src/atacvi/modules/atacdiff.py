@@ -14,7 +14,7 @@ from atacvi.diffusion import FlowMatching, GaussianDiffusion
 from atacvi.likelihoods import SparseTarget
 from atacvi.modules._atacdiff_evaluation import ATACDiffEvaluationMixin
 from atacvi.modules._atacdiff_loss import ATACDiffLossMixin
-from atacvi.modules._atacdiff_sampling import ATACDiffSamplingMixin
+from atacvi.modules._atacdiff_sampling import ATACDiffSamplingMixin, LatentPrior
 from atacvi.modules._minibatch import encode_covariates, row_sums
 from atacvi.modules._peak_likelihood import PEAK_LIKELIHOODS
 from atacvi.nn import (
@@ -273,12 +273,18 @@ class ATACDiffModule(
         )
         self.register_buffer("latent_prior_weights", torch.zeros(0))
         self.register_buffer("latent_prior_labels", torch.zeros(0, dtype=torch.long))
+        self.register_buffer("latent_prior_batches", torch.zeros(0, self.n_batch))
         # Guidance of cells of a label, see `atacvi.training.calibrate_guidance`
         self.register_buffer("label_guidance", torch.tensor(1.0))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Take over the number of components of the latent prior, which training chooses."""
-        for name in ("means", "factors", "weights", "labels"):
+        weights = state_dict.get(prefix + "latent_prior_weights")
+        if weights is not None:  # Models saved before batches were drawn with z have none of it.
+            shares = torch.ones(1) if self.n_batch == 1 else state_dict[prefix + "covariate_mean"]
+            shares = shares[: self.n_batch].expand(len(weights), -1)
+            state_dict.setdefault(prefix + "latent_prior_batches", shares)
+        for name in LatentPrior._fields:
             key = f"latent_prior_{name}"
             if prefix + key in state_dict:
                 setattr(self, key, torch.empty_like(state_dict[prefix + key]).to(self.device))

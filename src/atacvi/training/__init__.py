@@ -68,6 +68,7 @@ from atacvi.training.plans import (
 from atacvi.training.query import (
     BATCH_COEFFICIENTS,
     BATCH_EMBEDDING,
+    BATCH_SHARES,
     COVARIATE_MEAN,
     COVARIATE_WEIGHT,
     LearnNewColumns,
@@ -99,6 +100,7 @@ __all__ = [
     "AlignmentViews",
     "BATCH_COEFFICIENTS",
     "BATCH_EMBEDDING",
+    "BATCH_SHARES",
     "BatchPlan",
     "BeginMixture",
     "COVARIATE_MEAN",

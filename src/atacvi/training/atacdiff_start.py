@@ -159,6 +159,9 @@ def fit_latent_prior(
     labels: np.ndarray,
     random_state: int,
     max_components: int = 40,
+    *,
+    batch: np.ndarray | None = None,
+    n_batch: int = 1,
 ) -> LatentPrior:
     """Fit a Gaussian mixture to samples of z and log depth of the training cells.
 
@@ -179,30 +182,39 @@ def fit_latent_prior(
         Seed.
     max_components
         Components at most, of each label.
+    batch, n_batch
+        Codes of the batches, shape (cells,), and their number; ``None`` is one batch.
     """
     rng = np.random.default_rng(random_state)
     sample = mean + np.sqrt(variance) * rng.standard_normal(mean.shape)
     values = np.column_stack([sample, np.log(depth)]).astype(np.float64)
-    parts = []
+    of_batch = np.eye(n_batch)[np.zeros(len(values), int) if batch is None else batch]
+    parts: list[tuple[np.ndarray, ...]] = []
     for label in np.unique(labels):
-        of_label = values[labels == label]
-        weights, means, factors = _fit_mixture(of_label, max_components, random_state)
-        parts.append((weights * len(of_label) / len(values), means, factors, label))
+        cells = labels == label
+        weights, means, factors, shares = _fit_mixture(values[cells], max_components, random_state)
+        batches = shares.T @ of_batch[cells]
+        own = np.full(len(weights), label)
+        parts.append(
+            (means, factors, weights * cells.mean(), own, batches / batches.sum(1)[:, None])
+        )
+    means, factors, weights, own, batches = map(np.concatenate, zip(*parts, strict=True))
     return LatentPrior(
-        torch.as_tensor(np.concatenate([p[1] for p in parts]), dtype=torch.float),
-        torch.as_tensor(np.concatenate([p[2] for p in parts]), dtype=torch.float),
-        torch.as_tensor(np.concatenate([p[0] for p in parts]), dtype=torch.float),
-        torch.as_tensor(np.concatenate([np.full(len(p[0]), p[3]) for p in parts])).long(),
+        means=torch.as_tensor(means, dtype=torch.float),
+        factors=torch.as_tensor(factors, dtype=torch.float),
+        weights=torch.as_tensor(weights, dtype=torch.float),
+        labels=torch.as_tensor(own).long(),
+        batches=torch.as_tensor(batches, dtype=torch.float),
     )
 
 
 def _fit_mixture(
     values: np.ndarray, max_components: int, random_state: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return weights, means and triangular roots of the covariances."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return weights, means, triangular roots of the covariances, and responsibilities."""
     n, width = values.shape
     if n == 1:  # no covariance: the cell stands for itself
-        return np.ones(1), values, np.zeros((1, width, width))
+        return np.ones(1), values, np.zeros((1, width, width)), np.ones((1, 1))
     # Dimensions differ in scale by orders of magnitude; EM and its floor need one scale.
     centre, scale = values.mean(0), values.std(0).clip(min=1e-6)
     scaled = (values - centre) / scale
@@ -226,7 +238,8 @@ def _fit_mixture(
         roots = np.linalg.cholesky(mixture.covariances_)
     else:
         roots = np.stack([np.diag(np.sqrt(variance)) for variance in mixture.covariances_])
-    return mixture.weights_, mixture.means_ * scale + centre, roots * scale[None, :, None]
+    means, factors = mixture.means_ * scale + centre, roots * scale[None, :, None]
+    return mixture.weights_, means, factors, mixture.predict_proba(scaled)
 
 
 def _mixture(values: np.ndarray, kind: str, n_components: int, random_state: int) -> Any:

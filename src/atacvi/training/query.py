@@ -19,6 +19,8 @@ BATCH_EMBEDDING = "embeddings.batch.weight"
 BATCH_COEFFICIENTS = "batch_coefficients"
 # Name of the buffer with the mean of the covariates over the training cells
 COVARIATE_MEAN = "covariate_mean"
+# Name of the buffer with the shares of the batches in each component of a prior
+BATCH_SHARES = "latent_prior_batches"
 
 
 class LearnNewColumns(Callback):
