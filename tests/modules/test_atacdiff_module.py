@@ -415,7 +415,7 @@ def test_prior_of_latents_draws_from_the_components_of_the_label():
 
     zero, one, any_label = draw(0), draw(1), draw(-1)
     assert float(zero.z.max()) < 0
-    assert abs(float(zero.log_depth.mean()) + 10) < 0.01
+    assert abs(float(zero.depth.log().mean()) + 10) < 0.01
     assert float((one.z[:, 0] > 20).float().mean()) == pytest.approx(0.5, abs=0.05)
     assert (zero.label == 0).all()
     assert (one.label == 1).all()
@@ -463,7 +463,7 @@ def test_prior_of_latents_has_the_covariance_asked_for():
         LatentPrior(ones, factor[None], torch.ones(1), torch.tensor([-1]), torch.ones(1, 2))
     )
     found = module.sample_latent_prior(torch.full((50_000,), -1))
-    drawn = torch.cat([found.z, found.log_depth[:, None]], 1)
+    drawn = torch.cat([found.z, found.depth.log()[:, None]], 1)
     torch.testing.assert_close(drawn.T.cov(), factor @ factor.T, rtol=0.1, atol=0.1)
 
 

@@ -9,7 +9,6 @@ import torch
 from atacvi.models._atacformer_fit import (
     AtacformerFitMixin,
     default_epochs,
-    default_token_budget,
     make_selection,
     start_rates,
 )
@@ -225,8 +224,6 @@ class FinetuningMixin(AtacformerFitMixin):
         corruption: TokenCorruption | None,
         token_dropout: float,
         max_tokens: int | None,
-        *,
-        token_budget: int | None,
         **options: Any,
     ) -> TokenDataModule:
         """Return minibatches with labels and batches; held-out cells keep all their tokens."""
@@ -237,8 +234,6 @@ class FinetuningMixin(AtacformerFitMixin):
             FinetuningViews(rows, corruption, token_dropout=token_dropout, seed=seed),
             FinetuningViews(rows, corruption, token_dropout=0.0, seed=seed),
             split,
-            token_budget=token_budget or default_token_budget(rows.lengths[split[0]]),
-            seed=seed,
             columns={"labels": self._labels()[:, None], "batch": self._batches()[:, None]},  # type: ignore[attr-defined]
             **options,
         )

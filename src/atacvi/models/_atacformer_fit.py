@@ -14,6 +14,8 @@ from atacvi.models._token_fit import TokenFitMixin
 from atacvi.training import (
     SelectFromStart,
     TokenCorruption,
+    TokenDataModule,
+    TokenDataset,
     at_most,
     batch_directions,
     checkpoint_path,
@@ -27,6 +29,8 @@ from atacvi.training import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from atacvi.training import TokenRows
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +97,27 @@ class AtacformerFitMixin(TokenFitMixin):
                 set_pooling_weights(self.module, training[:, self.module.active_ids.cpu().numpy()])
             self.started_ = True
         return tokens, split  # type: ignore[return-value]
+
+    def _data(
+        self,
+        rows: TokenRows,
+        training: Any,
+        validation: Any,
+        split: tuple[np.ndarray, np.ndarray, np.ndarray],
+        *,
+        token_budget: int | None,
+        columns: dict[str, np.ndarray] | None = None,
+        **kwargs: Any,
+    ) -> TokenDataModule:
+        """Return minibatches of two views of the cells, one for training and one held out."""
+        return TokenDataModule(
+            TokenDataset(rows, training, columns),
+            TokenDataset(rows, validation, columns),
+            *split,
+            token_budget=token_budget or default_token_budget(rows.lengths[split[0]]),
+            seed=session_seed(),
+            **kwargs,
+        )
 
     def _corruption(
         self, training: sp.csr_matrix, p: float, negatives: Negatives, **options: Any

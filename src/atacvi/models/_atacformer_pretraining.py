@@ -9,7 +9,6 @@ import numpy as np
 from atacvi.models._atacformer_fit import (
     AtacformerFitMixin,
     default_epochs,
-    default_token_budget,
     make_selection,
     start_rates,
 )
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import scipy.sparse as sp
-
-    from atacvi.training import TokenCorruption, TokenDataModule
 
 
 class PretrainingMixin(AtacformerFitMixin):
@@ -185,12 +182,20 @@ class PretrainingMixin(AtacformerFitMixin):
             bayes = dict.fromkeys(("train", "validation"), corruption.unigram_bayes_loss(training))
         if replaced_share is None:
             replaced_share = 0.5 if agreement_weight > 0 else 1.0
-        data = self._pretraining_data(
-            TokenRows(tokens, self._context(max_tokens), truncation, session_seed()),  # type: ignore[attr-defined]
-            split,
+        seed = session_seed()
+        rows = TokenRows(tokens, self._context(max_tokens), truncation, seed)  # type: ignore[attr-defined]
+        views = PretrainingViews(
+            rows,
             corruption,
-            parts=agreement_weight > 0,
+            split=agreement_weight > 0,
             replaced_share=replaced_share,
+            seed=seed,
+        )
+        data = self._data(
+            rows,
+            views,
+            views,
+            split,
             token_budget=token_budget,
             max_cells=batch_size,
             n_workers=n_workers,
@@ -226,32 +231,6 @@ class PretrainingMixin(AtacformerFitMixin):
             **trainer_kwargs,
         )
         self._set_centre(tokens, split[0])
-
-    def _pretraining_data(
-        self,
-        rows: TokenRows,
-        split: tuple[np.ndarray, np.ndarray, np.ndarray],
-        corruption: TokenCorruption | None,
-        *,
-        parts: bool,
-        replaced_share: float,
-        token_budget: int | None,
-        **options: Any,
-    ) -> TokenDataModule:
-        """Return minibatches with tokens replaced, of cells in two parts where these are to agree."""
-        seed = session_seed()
-        views = PretrainingViews(
-            rows, corruption, split=parts, replaced_share=replaced_share, seed=seed
-        )
-        return self._data(
-            rows,
-            views,
-            views,
-            split,
-            token_budget=token_budget or default_token_budget(rows.lengths[split[0]]),
-            seed=seed,
-            **options,
-        )
 
     def _pretraining_probe(
         self,

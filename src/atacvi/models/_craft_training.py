@@ -132,9 +132,15 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         self._require_data()  # type: ignore[attr-defined]
         batch_size = _BATCH_SIZE if batch_size is None else batch_size
         self._check_training(
-            stages, start, false_negatives, negatives, batch_size, checkpoint_dir, resume
+            stages,
+            start,
+            false_negatives,
+            negatives,
+            use_transformer,
+            batch_size,
+            checkpoint_dir,
+            resume,
         )
-        self._check_encoders(use_transformer)
         check_ranges(
             max_tokens=(max_tokens, max_tokens is None or max_tokens >= 1, "at least 1, or None"),
             token_dropout=(token_dropout, 0 <= token_dropout < 1, "a share below 1"),
@@ -193,20 +199,13 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
         self.is_trained_ = True
         self.module.eval()
 
-    def _check_encoders(self, use_transformer: bool | None) -> None:
-        if use_transformer is False and self.module.component_encoder is None:
-            msg = (
-                "use_transformer=False leaves nothing that sees accessibility: the model has no "
-                "linear components. Build it with n_components above 0."
-            )
-            raise ValueError(msg)
-
     def _check_training(
         self,
         stages: Sequence[str],
         start: str,
         false_negatives: str,
         negatives: str,
+        use_transformer: bool | None,
         batch_size: int,
         checkpoint_dir: str | None,
         resume: bool,
@@ -225,6 +224,12 @@ class CRAFTTrainingMixin(CRAFTStagesMixin):
                 raise ValueError(msg)
         if false_negatives == "labels" and int(self.summary_stats.n_labels) < 2:  # type: ignore[attr-defined]
             msg = "false_negatives='labels' needs labels: setup_mudata(mdata, labels_key=...)."
+            raise ValueError(msg)
+        if use_transformer is False and self.module.component_encoder is None:
+            msg = (
+                "use_transformer=False leaves nothing that sees accessibility: the model has no "
+                "linear components. Build it with n_components above 0."
+            )
             raise ValueError(msg)
         if batch_size < 2:
             msg = f"batch_size={batch_size}; a contrast needs at least 2 cells."

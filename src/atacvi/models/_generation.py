@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import torch
 from atacvi._constants import BATCH_KEY, LABELS_KEY
 from atacvi.diffusion import cell_generators, draw_noise
 from atacvi.models._streaming import StreamingMixin
-from atacvi.modules import SamplerOptions
+from atacvi.modules import CellConditions, SamplerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 
 Output = Literal["counts", "binary", "probabilities", "latent"]
 _OUTPUTS = ("counts", "binary", "probabilities", "latent")
-
-
-class _Cells(NamedTuple):
-    """What is known of the cells to generate."""
-
-    z: torch.Tensor
-    label: torch.Tensor
-    batch: torch.Tensor
-    depth: torch.Tensor
 
 
 class GenerationMixin(StreamingMixin):
@@ -183,7 +174,7 @@ class GenerationMixin(StreamingMixin):
         indices: Sequence[int] | None,
         batch: str | Sequence[str] | None,
         generator: torch.Generator,
-    ) -> _Cells:
+    ) -> CellConditions:
         module = self.module  # type: ignore[attr-defined]
         if adata is not None or indices is not None:
             if labels is not None or latent is not None or n is not None:
@@ -196,16 +187,15 @@ class GenerationMixin(StreamingMixin):
             return cells
         n = _count(n, labels, latent)
         codes = self._label_codes(labels, n)
-        drawn = module.sample_latent_prior(
+        cells = module.sample_latent_prior(
             _known(codes, module), generator, self._batch_codes(batch, n)
         )
-        cells = _Cells(drawn.z, drawn.label, drawn.batch, drawn.log_depth.exp())
         if latent is not None:
             z = _checked_latent(latent, n, module.n_latent)
             cells = cells._replace(z=z.to(module.device), label=codes.to(module.device))
         return cells
 
-    def _of_cells(self, adata: Any, indices: Sequence[int] | None) -> _Cells:
+    def _of_cells(self, adata: Any, indices: Sequence[int] | None) -> CellConditions:
         """Return z, label, batch and depth of given cells."""
         module = self.module  # type: ignore[attr-defined]
         adata, positions = self._cells(adata, indices)
@@ -217,7 +207,7 @@ class GenerationMixin(StreamingMixin):
         z, label, batches, depth = (torch.cat(values) for values in zip(*parts, strict=True))
         if module.n_labels == 0:
             label = torch.zeros_like(label)
-        return _Cells(z, label, batches, depth)
+        return CellConditions(z, label, batches, depth)
 
     def _batch_codes(self, batch: str | Sequence[str] | None, n: int) -> torch.Tensor:
         """Return the code of each batch, -1 without."""
@@ -256,7 +246,7 @@ class GenerationMixin(StreamingMixin):
         state = self.adata_manager.get_state_registry(LABELS_KEY)  # type: ignore[attr-defined]
         return np.asarray(state.categorical_mapping)
 
-    def _depths(self, library_size: Any, cells: _Cells, observed: bool) -> torch.Tensor:
+    def _depths(self, library_size: Any, cells: CellConditions, observed: bool) -> torch.Tensor:
         """Return the library size of each cell."""
         if isinstance(library_size, str):
             if library_size not in ("sample", "observed"):
@@ -284,7 +274,12 @@ class GenerationMixin(StreamingMixin):
     # ---- drawing ----------------------------------------------------------------------------
 
     def _draw(
-        self, cells: _Cells, options: SamplerOptions, output: Output, batch_size: int, seed: int
+        self,
+        cells: CellConditions,
+        options: SamplerOptions,
+        output: Output,
+        batch_size: int,
+        seed: int,
     ) -> tuple[np.ndarray, Any]:
         """Return latents h, and peaks unless only latents are asked for."""
         h = np.empty((len(cells.z), self.module.n_latent_ae), dtype=np.float32)  # type: ignore[attr-defined]
@@ -306,12 +301,11 @@ class GenerationMixin(StreamingMixin):
         module = self.module  # type: ignore[attr-defined]
         generator = torch.Generator().manual_seed(seed)
         label = torch.as_tensor(codes, dtype=torch.long)
-        drawn = module.sample_latent_prior(label, generator)
-        cells = _Cells(drawn.z, drawn.label, drawn.batch, drawn.log_depth.exp())
+        cells = module.sample_latent_prior(label, generator)
         return self._draw(cells, SamplerOptions(guidance_scale), "counts", 128, seed)[1]
 
     def _draw_latents(
-        self, cells: _Cells, options: SamplerOptions, generators: list[torch.Generator]
+        self, cells: CellConditions, options: SamplerOptions, generators: list[torch.Generator]
     ) -> torch.Tensor:
         module = self.module  # type: ignore[attr-defined]
         noise = draw_noise((len(cells.z), module.n_latent_ae), generators, device=module.device)
@@ -320,7 +314,7 @@ class GenerationMixin(StreamingMixin):
         )
 
     def _draw_peaks(
-        self, h: torch.Tensor, cells: _Cells, output: Any, generators: list[torch.Generator]
+        self, h: torch.Tensor, cells: CellConditions, output: Any, generators: list[torch.Generator]
     ) -> Any:
         """Return peaks of a minibatch: sparse draws, or dense probabilities."""
         module = self.module  # type: ignore[attr-defined]
@@ -337,7 +331,7 @@ class GenerationMixin(StreamingMixin):
         place = (drawn.rows.cpu().numpy(), drawn.cols.cpu().numpy())
         return sp.csr_matrix((values, place), shape=drawn.shape)
 
-    def _describe(self, cells: _Cells) -> pd.DataFrame:
+    def _describe(self, cells: CellConditions) -> pd.DataFrame:
         module = self.module  # type: ignore[attr-defined]
         index = pd.Index([f"generated_{i}" for i in range(len(cells.z))])
         obs = pd.DataFrame({"library_size": cells.depth.cpu().numpy()}, index=index)
@@ -405,7 +399,7 @@ def _checked_latent(latent: np.ndarray, n: int, width: int) -> torch.Tensor:
     return torch.as_tensor(values.copy())
 
 
-def _minibatches(cells: _Cells, batch_size: int) -> Iterator[tuple[slice, _Cells]]:
+def _minibatches(cells: CellConditions, batch_size: int) -> Iterator[tuple[slice, CellConditions]]:
     for start in range(0, len(cells.z), batch_size):
         where = slice(start, min(start + batch_size, len(cells.z)))
-        yield where, _Cells(*(part[where] for part in cells))
+        yield where, CellConditions(*(part[where] for part in cells))

@@ -15,7 +15,6 @@ from atacvi.training import (
     StopOnNonFinite,
     TokenCheckpoint,
     TokenDataModule,
-    TokenDataset,
     TokenTrainingPlan,
     plan_arguments,
     refuse_unknown,
@@ -24,7 +23,7 @@ from atacvi.training import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from atacvi.training import SelectBest, TokenRows
+    from atacvi.training import SelectBest
 
 _CLIP = 1.0
 # What a stage leaves in the folder of its checkpoints when it went to its end
@@ -51,23 +50,6 @@ class TokenFitMixin:
         splitter.setup()
         parts = (splitter.train_idx, splitter.val_idx, splitter.test_idx)
         return tuple(np.asarray(part, dtype=np.int64) for part in parts)  # type: ignore[return-value]
-
-    def _data(
-        self,
-        rows: TokenRows,
-        training: Any,
-        validation: Any,
-        split: tuple[np.ndarray, np.ndarray, np.ndarray],
-        *,
-        columns: dict[str, np.ndarray] | None = None,
-        **kwargs: Any,
-    ) -> TokenDataModule:
-        return TokenDataModule(
-            TokenDataset(rows, training, columns),
-            TokenDataset(rows, validation, columns),
-            *split,
-            **kwargs,
-        )
 
     def _fit(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atacvi.modules._atacdiff_sampling import LatentPrior, SamplerOptions
+from atacvi.modules._atacdiff_sampling import CellConditions, LatentPrior, SamplerOptions
 from atacvi.modules._atacformer_config import AtacformerConfig
 from atacvi.modules._atacformer_loss import AtacformerObjectives
 from atacvi.modules.atacdiff import MIN_CELLS_REFINEMENT, STAGES, ATACDiffModule, Stage
@@ -18,6 +18,7 @@ __all__ = [
     "AtacformerModule",
     "AtacformerObjectives",
     "CRAFTModule",
+    "CellConditions",
     "LatentPrior",
     "MultiViewModule",
     "SamplerOptions",

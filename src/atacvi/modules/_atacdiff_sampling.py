@@ -61,25 +61,25 @@ class LatentPrior(NamedTuple):
     batches: Tensor
 
 
-class PriorDraw(NamedTuple):
-    """What the latent prior says of cells.
+class CellConditions(NamedTuple):
+    """What is known of cells before their latents h are drawn.
 
     Parameters
     ----------
     z
         Semantic latents, shape (cells, n_latent).
-    log_depth
-        Logarithms of the library sizes, shape (cells,).
     label
-        Codes asked for or drawn; `n_labels`, the null label, for cells like those without one.
+        Codes; `n_labels`, the null label, for cells without one, shape (cells,).
     batch
-        Codes asked for or drawn, shape (cells,).
+        Codes, shape (cells,).
+    depth
+        Library sizes, shape (cells,).
     """
 
     z: Tensor
-    log_depth: Tensor
     label: Tensor
     batch: Tensor
+    depth: Tensor
 
 
 class ATACDiffSamplingMixin:
@@ -125,7 +125,7 @@ class ATACDiffSamplingMixin:
         labels: Tensor,
         generator: torch.Generator | None = None,
         batch: Tensor | None = None,
-    ) -> PriorDraw:
+    ) -> CellConditions:
         """Draw z and library size, and what is not given of label and batch, as they go together.
 
         Parameters
@@ -161,7 +161,8 @@ class ATACDiffSamplingMixin:
             batch = torch.where(batch < 0, chosen, batch)
         else:
             batch = torch.zeros_like(batch)
-        return PriorDraw(drawn[:, :-1], drawn[:, -1], label.to(device), batch.to(device))
+        depth = drawn[:, -1].exp()
+        return CellConditions(drawn[:, :-1], label.to(device), batch.to(device), depth)
 
     def _component_weights(self, label: int, batch: int) -> Tensor:
         """Return how likely each component is, given what is not -1 of label and batch."""
