@@ -257,7 +257,7 @@ def test_latents_of_the_prior(model):
         ({}, "number of cells"),
         ({"n": 0}, "at least 1"),
         ({"n": 3, "indices": [0]}, "already says which cells"),
-        ({"n": 3, "batch": "three"}, r"'three' is not a batch"),
+        ({"n": 3, "batch": "three"}, r"^batch='three' is not a batch"),
         ({"n": 3, "batch": ["one"]}, "batch holds 1 names for 3 cells"),
         ({"n": 3, "output": "sparse"}, r"output='sparse'.*counts"),
         ({"n": 3, "sampler": "ddpm"}, r"sampler.*heun"),
@@ -280,7 +280,7 @@ def test_conditions_that_the_model_was_not_given():
         without_labels().generate(2, labels="B cell")
     with pytest.raises(ValueError, match="labels were given.*labels_key"):
         without_labels().sample_prior(2, labels="B cell")
-    with pytest.raises(ValueError, match="'one' is not a batch"):
+    with pytest.raises(ValueError, match="^batch='one' is not a batch.*knows 0"):
         without_labels().generate(2, batch="one")
 
 

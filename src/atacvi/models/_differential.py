@@ -160,10 +160,10 @@ class DifferentialAccessibilityMixin(StreamingMixin):
             return [None], [None]
         n_batch = self.module.n_batch  # type: ignore[attr-defined]
         codes: list[list[int | None]] = []
-        for wanted in (batchid1, batchid2):
+        for argument, wanted in (("batchid1", batchid1), ("batchid2", batchid2)):
             named = [wanted] if isinstance(wanted, str) else wanted
             every: list[int | None] = list(range(n_batch))
-            codes.append(every if named is None else [self._batch_code(b) for b in named])
+            codes.append(every if named is None else [self._batch_code(b, argument) for b in named])
         return codes[0], codes[1]
 
     @torch.inference_mode()

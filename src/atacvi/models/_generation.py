@@ -217,7 +217,7 @@ class GenerationMixin(StreamingMixin):
         if len(named) != n:
             msg = f"batch holds {len(named)} names for {n} cells."
             raise ValueError(msg)
-        return torch.as_tensor([self._batch_code(name) for name in named])
+        return torch.as_tensor([self._batch_code(name, "batch") for name in named])
 
     def _label_codes(self, labels: Sequence[str] | str | None, n: int) -> torch.Tensor:
         """Return the code of each label; that of the null label without."""

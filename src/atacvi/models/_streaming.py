@@ -104,7 +104,7 @@ class StreamingMixin:
             raise KeyError(msg)
         return np.asarray([position[name] for name in wanted], dtype=np.int64)
 
-    def _batch_code(self, batch: str | int | None) -> int | None:
+    def _batch_code(self, batch: str | int | None, argument: str = "transform_batch") -> int | None:
         """Return the code of a batch given by name, or ``None``.
 
         Raises
@@ -114,12 +114,11 @@ class StreamingMixin:
         """
         if batch is None:
             return None
-        known = list(
-            self.adata_manager.get_state_registry("batch").categorical_mapping  # type: ignore[attr-defined]
-        )
+        state = self.adata_manager.get_state_registry("batch")  # type: ignore[attr-defined]
+        known = np.asarray(state.categorical_mapping).tolist()
         if batch not in known:
             msg = (
-                f"transform_batch={batch!r} is not a batch of this model; "
+                f"{argument}={batch!r} is not a batch of this model; "
                 f"it knows {', '.join(map(repr, known))}."
             )
             raise ValueError(msg)
