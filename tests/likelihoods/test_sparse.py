@@ -15,6 +15,7 @@ from atacvi.likelihoods import (
     _sparse,
     bernoulli_log_prob,
     negative_binomial_log_prob,
+    open_log_prob,
     poisson_log_prob,
     zero_inflated_poisson_log_prob,
 )
@@ -41,15 +42,23 @@ CASES = {
         lambda a, b: Bernoulli(a),
         lambda a, b: pyro_distributions.Bernoulli(logits=a),
     ),
+    "open": (
+        lambda t, a, b, **kw: open_log_prob(t, a, **kw),
+        lambda a, b: Bernoulli(a.exp().expm1().log()),
+        lambda a, b: pyro_distributions.Bernoulli(logits=a.exp().expm1().log()),
+    ),
 }
+# Targets of these are open or closed, not counts.
+BINARY = ("bernoulli", "open")
 each_likelihood = pytest.mark.parametrize("name", list(CASES))
 
 
 def draw(name, shape=(6, 40), b_shape=(40,), dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
     x = torch.poisson(torch.full(shape, 0.4, dtype=dtype), generator=generator)
-    x = (x > 0).to(dtype) if name == "bernoulli" else x
+    x = (x > 0).to(dtype) if name in BINARY else x
     a = torch.randn(shape, generator=generator).to(dtype)
+    a = a.clamp(max=3.5)  # the likelihood of open or closed is held above a log-rate of 4
     b = torch.randn(b_shape, generator=generator).to(dtype)
     return x, a.requires_grad_(), b.requires_grad_()
 
@@ -111,7 +120,7 @@ def test_finite_at_the_edges(name):
     logits = torch.tensor([-50.0, -15.0, 0.0, 15.0, 50.0])
     a = extremes[:, None, None].expand(6, 5, 3).reshape(1, -1).clone().requires_grad_()
     b = logits[None, :, None].expand(6, 5, 3).reshape(-1).clone().requires_grad_()
-    y = torch.tensor([0.0, 1.0, 1.0 if name == "bernoulli" else 1000.0])
+    y = torch.tensor([0.0, 1.0, 1.0 if name in BINARY else 1000.0])
     if name == "bernoulli":
         a.data.clamp_(min=-200)
     x = y.expand(6, 5, 3).reshape(1, -1)
@@ -212,3 +221,12 @@ def test_saves_no_matrix_of_its_own():
     result = zero_inflated_poisson_log_prob(SparseTarget.from_tensor(x), a, b)
     saved = [t for t in result.grad_fn.saved_tensors if t is not None and t.ndim == 2]
     assert [t.data_ptr() for t in saved] == [a.data_ptr()]
+
+
+def test_a_region_that_must_be_open_costs_no_more_and_points_back():
+    a = torch.tensor([[3.9, 4.0, 30.0]], requires_grad=True)
+    closed = SparseTarget.from_tensor(torch.zeros(1, 3))
+    value = open_log_prob(closed, a)
+    torch.testing.assert_close(value.detach(), -torch.tensor([3.9, 4.0, 4.0]).exp().sum(0, True))
+    value.sum().backward()
+    torch.testing.assert_close(a.grad, -torch.tensor([[3.9, 4.0, 4.0]]).exp())

@@ -53,7 +53,7 @@ def errors(module: ATACDiffModule, counts: sp.csr_matrix) -> dict[str, float]:
     module.eval()
     with torch.no_grad():
         batch = module.read_batch(minibatch(counts))
-        h, z = module.latent_posterior(batch.atac).mean, module.auxiliary_posterior(batch).mean
+        h, z = module.latent_posterior(batch).mean, module.auxiliary_posterior(batch).mean
         vector = module.generative(h, batch.covariates)["peak_vector"]
         of_z = module._auxiliary_reconstruction(batch, z, module._draw_peaks(batch))[0]
         return {
@@ -137,7 +137,7 @@ def test_z_starts_at_the_spectral_embedding():
     module.eval()
     with torch.no_grad():
         batch = module.read_batch(minibatch(counts))
-        z, h = module.auxiliary_posterior(batch).mean, module.latent_posterior(batch.atac).mean
+        z, h = module.auxiliary_posterior(batch).mean, module.latent_posterior(batch).mean
     fit = fit_spectral(counts, 8, random_state=0)
     np.testing.assert_allclose(z.numpy(), map_spectral(counts, fit)[:, :5], rtol=1e-3, atol=1e-4)
     components = map_spectral(counts, fit, scaled=False)

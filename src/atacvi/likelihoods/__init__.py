@@ -11,6 +11,7 @@ from __future__ import annotations
 from atacvi.likelihoods._sparse import SparseTarget
 from atacvi.likelihoods.bernoulli import Bernoulli, bernoulli_log_prob
 from atacvi.likelihoods.negative_binomial import NegativeBinomial, negative_binomial_log_prob
+from atacvi.likelihoods.open_or_closed import open_log_prob
 from atacvi.likelihoods.poisson import Poisson, poisson_log_prob
 from atacvi.likelihoods.sparse_draws import draw_counts, draw_open
 from atacvi.likelihoods.zero_inflated_poisson import (
@@ -28,6 +29,7 @@ __all__ = [
     "draw_counts",
     "draw_open",
     "negative_binomial_log_prob",
+    "open_log_prob",
     "poisson_log_prob",
     "zero_inflated_poisson_log_prob",
 ]

@@ -71,7 +71,7 @@ class StageCellsMixin(StreamingMixin):
         parts: list[tuple[torch.Tensor, ...]] = []
         for _, tensors in self._minibatches(self.adata, cells, _PROBE_BATCH):
             batch = module.read_batch(tensors)
-            h, z = module.latent_posterior(batch.atac), module.auxiliary_posterior(batch)
+            h, z = module.latent_posterior(batch), module.auxiliary_posterior(batch)
             values = (*h, *z, batch.label, batch.batch, batch.depth.view(-1))
             parts.append(tuple(value.cpu() for value in values))
         module.train(training)

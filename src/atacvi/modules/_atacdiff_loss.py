@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from atacvi.diffusion import Process
-    from atacvi.likelihoods import SparseTarget
     from atacvi.modules.atacdiff import PeakBatch, Stage
     from atacvi.nn import (
         AuxiliaryDecoder,
@@ -71,7 +70,7 @@ class ATACDiffLossMixin:
     auxiliary_encoder: AuxiliaryEncoder
     auxiliary_decoder: AuxiliaryDecoder
     auxiliary_posterior: Callable[[PeakBatch], Posterior]
-    latent_posterior: Callable[[SparseTarget], Posterior]
+    latent_posterior: Callable[[PeakBatch], Posterior]
     denoiser: nn.Module
     gaussian_denoiser: GaussianDenoiser
     process: Process
@@ -234,7 +233,7 @@ class ATACDiffLossMixin:
     @torch.no_grad()
     def standard_latents(self, batch: PeakBatch) -> Tensor:
         """Return a sample of h, standardised over the training cells, (cells, n_latent_ae)."""
-        mean, variance = self.latent_posterior(batch.atac)
+        mean, variance = self.latent_posterior(batch)
         h = mean + variance.sqrt() * torch.randn_like(mean)
         return (h - self.latent_mean) / self.latent_scale
 

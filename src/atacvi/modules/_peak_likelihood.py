@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atacvi.likelihoods import (
     SparseTarget,
-    bernoulli_log_prob,
+    open_log_prob,
     poisson_log_prob,
     zero_inflated_poisson_log_prob,
 )
@@ -60,9 +60,7 @@ def peak_log_prob(
     target = y if peaks is None else y.select_features(peaks)
     if likelihood == "bernoulli":
         target = target._replace(values=torch.ones_like(target.values))
-        rate = log_rate.clamp(max=4.0).exp()
-        # P(at least one event) as a logit: log(expm1(rate))
-        return bernoulli_log_prob(target, rate + torch.log(-torch.expm1(-rate)), weight)
+        return open_log_prob(target, log_rate, weight)
     if likelihood == "poisson":
         return poisson_log_prob(target, log_rate, weight)
     if gate_logits is None:

@@ -61,6 +61,8 @@ class PeakBatch(NamedTuple):
         Codes, shape (cells,); the unlabelled category is `n_labels`.
     condition
         Embedding of another view of the cell, shape (cells, n_condition), or ``None``.
+    components
+        Spectral components, which both encoders see, shape (cells, n_spectral); ``None`` without.
     """
 
     atac: SparseTarget
@@ -69,6 +71,7 @@ class PeakBatch(NamedTuple):
     label: Tensor
     batch: Tensor
     condition: Tensor | None
+    components: Tensor | None
 
 
 def _check_choices(**given: tuple[str, tuple[str, ...]]) -> None:
@@ -333,6 +336,7 @@ class ATACDiffModule(
             atac = atac._replace(values=torch.ceil(atac.values / 2))
         if self.likelihood == "bernoulli":
             atac = atac._replace(values=torch.ones_like(atac.values))
+        spectral = self.auxiliary_encoder.spectral
         given = tensors.get(SIZE_FACTOR_KEY)
         depth = row_sums(atac) if given is None else given.float().view(-1, 1)
         return PeakBatch(
@@ -342,6 +346,7 @@ class ATACDiffModule(
             label=tensors[LABELS_KEY].long().view(-1),
             batch=tensors[BATCH_KEY].long().view(-1),
             condition=tensors[CONDITION_KEY].float() if CONDITION_KEY in tensors else None,
+            components=None if spectral is None else spectral.components(atac),
         )
 
     def read_covariates(self, tensors: dict[str, Tensor], transform_batch: int | None) -> Tensor:
@@ -366,7 +371,7 @@ class ATACDiffModule(
         n_samples
             Samples of h; they form a leading axis when more than one.
         """
-        posterior = self.latent_posterior(batch.atac)
+        posterior = self.latent_posterior(batch)
         qh = Normal(posterior.mean.float(), posterior.variance.float().sqrt())
         auxiliary = self.auxiliary_posterior(batch)
         return {
@@ -378,13 +383,14 @@ class ATACDiffModule(
             "batch": batch,
         }
 
-    def latent_posterior(self, atac: SparseTarget) -> Posterior:
+    def latent_posterior(self, batch: PeakBatch) -> Posterior:
         """Return mean and variance of h, each (cells, n_latent_ae)."""
-        return self.autoencoder.encode(atac, self.auxiliary_encoder.spectral)
+        spectral = self.auxiliary_encoder.spectral
+        return self.autoencoder.encode(batch.atac, spectral, batch.components)
 
     def auxiliary_posterior(self, batch: PeakBatch) -> Posterior:
         """Return mean and variance of z, each (cells, n_latent)."""
-        posterior = self.auxiliary_encoder(batch.atac, batch.condition)
+        posterior = self.auxiliary_encoder(batch.atac, batch.condition, batch.components)
         return Posterior(posterior.mean.float(), posterior.variance.float())
 
     def log_responsibilities(self, posterior: Posterior) -> Tensor:

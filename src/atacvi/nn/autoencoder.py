@@ -76,7 +76,12 @@ class PeakAutoencoder(nn.Module):
         nn.init.normal_(self.log_variance.weight, std=0.01)
         nn.init.constant_(self.log_variance.bias, -1.0)
 
-    def encode(self, y: SparseTarget, spectral: SpectralMap | None = None) -> Posterior:
+    def encode(
+        self,
+        y: SparseTarget,
+        spectral: SpectralMap | None = None,
+        components: Tensor | None = None,
+    ) -> Posterior:
         """Return mean and variance of the latent of each cell, each (cells, n_latent).
 
         Parameters
@@ -85,9 +90,11 @@ class PeakAutoencoder(nn.Module):
             Counts, shape (cells, peaks).
         spectral
             The map, for an encoder of spectral components.
+        components
+            Spectral components of `y`, where they are at hand; else they are computed.
         """
         if self.linear is not None and spectral is not None:
-            components = spectral.components(y)
+            components = spectral.components(y) if components is None else components
             hidden = self.encoder(components, spectral.input_scale)
             mean = self.linear(components) + self.mean(hidden)
         else:

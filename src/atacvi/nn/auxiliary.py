@@ -94,11 +94,26 @@ class AuxiliaryEncoder(nn.Module):
         nn.init.normal_(self.log_variance.weight, std=0.01)
         nn.init.constant_(self.log_variance.bias, -3.0)
 
-    def forward(self, y: SparseTarget, condition: Tensor | None = None) -> Posterior:
-        """Return mean and variance of z, each (cells, n_latent)."""
+    def forward(
+        self,
+        y: SparseTarget,
+        condition: Tensor | None = None,
+        components: Tensor | None = None,
+    ) -> Posterior:
+        """Return mean and variance of z, each (cells, n_latent).
+
+        Parameters
+        ----------
+        y
+            Counts, shape (cells, peaks).
+        condition
+            The further view of the cells.
+        components
+            Spectral components of `y`, where they are at hand; else they are computed.
+        """
         start: Tensor | float = 0.0
         if self.spectral is not None:
-            components = self.spectral.components(y)
+            components = self.spectral.components(y) if components is None else components
             start = (components * self.spectral.scale)[:, : self.n_latent]
             start = nn.functional.pad(start, (0, self.n_latent - start.shape[1]))
             hidden = self.encoder(components, self.spectral.input_scale)
