@@ -30,22 +30,43 @@ def small(mdata):
     return atacvi.MultiViewModel(mdata, n_clusters=3, n_latent=6, n_hidden=16, n_embed=8)
 
 
-def test_the_latent_is_weighted_where_asked(model):
+def test_the_latent_is_weighted_as_training_chose(model):
     mean, _ = model.get_latent_representation(return_dist=True)
-    np.testing.assert_array_equal(model.get_latent_representation(), mean)
-    weights = model.module.latent_emphasis.numpy()
-    assert not np.allclose(weights, np.eye(6), atol=1e-3)
-    weighted = model.get_latent_representation(weighted=True)
-    np.testing.assert_allclose(weighted, mean @ weights, rtol=1e-5)
-    # Set from the training cells, which are nine in ten
-    np.testing.assert_allclose(weights, emphasis_of(mean), atol=0.2)
+    np.testing.assert_array_equal(model.get_latent_representation(weighted=False), mean)
+    # Set from a part of the cells
+    weights = emphasis_of(mean, model.latent_exponent_)
+    np.testing.assert_allclose(model.module.latent_weights.numpy(), weights, atol=0.2)
+    expected = mean @ model.module.latent_weights.numpy()
+    np.testing.assert_allclose(model.get_latent_representation(), expected, rtol=1e-5)
 
 
-def test_weights_of_the_latent_are_saved(model, mdata, tmp_path):
+def test_weights_of_the_latent_are_saved(mdata, tmp_path):
+    model = small(mdata)
+    model.train(1, batch_size=64, **QUIET)
+    model.module.latent_weights.copy_(torch.diag(torch.arange(1.0, 7.0)))
     model.save(tmp_path / "model")
     loaded = atacvi.MultiViewModel.load(tmp_path / "model", mdata)
-    expected = model.get_latent_representation(weighted=True)
-    np.testing.assert_array_equal(loaded.get_latent_representation(weighted=True), expected)
+    expected = model.get_latent_representation()
+    assert not np.allclose(expected, model.get_latent_representation(weighted=False))
+    np.testing.assert_array_equal(loaded.get_latent_representation(), expected)
+    assert loaded.latent_exponent_ == model.latent_exponent_
+
+
+def test_a_model_without_weights_of_the_latent_gives_it_as_it_is(mdata):
+    model = small(mdata)
+    state = model.module.state_dict()
+    state["latent_emphasis"] = 3.0 * state.pop("latent_weights")
+    model.module.latent_weights.fill_(7.0)
+    model.module.load_state_dict(state)
+    torch.testing.assert_close(model.module.latent_weights, torch.eye(6))
+
+
+def test_cells_that_choose_the_weights_are_not_their_own_neighbours(model):
+    asked, others = model._split_for_neighbours(np.random.default_rng(0))
+    assert not set(asked) & set(others)
+    assert set(model.validation_indices) <= set(asked)
+    assert len(asked) == len(model.train_indices) // 2
+    assert set(others) == set(model.train_indices) - set(asked)
 
 
 def test_after_a_loss_that_is_not_finite_the_last_good_weights_can_be_used(mdata):
@@ -103,11 +124,15 @@ def test_effects_stay_as_learnt_where_nothing_is_held_out_or_the_paper_is_follow
     )
     model.train(2, batch_size=64, **options, **QUIET)
     assert not hasattr(model, "effect_scale_")
+    assert not hasattr(model, "latent_exponent_")
+    torch.testing.assert_close(model.module.latent_weights, torch.eye(6))
 
 
 def test_a_scale_of_an_earlier_run_is_not_kept(mdata):
     model = small(mdata)
     model.train(2, batch_size=64, **QUIET)
     assert hasattr(model, "effect_scale_")
+    model.module.latent_weights.fill_(7.0)
     model.train(1, batch_size=64, early_stopping=False, **QUIET)
     assert not hasattr(model, "effect_scale_")
+    torch.testing.assert_close(model.module.latent_weights, torch.eye(6))

@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from atacvi.training import neighbour_gain
+from atacvi.training.neighbour_gain import gain_by_cell, nearest
 
 
 def planted(rng, n_cells, n_groups=3, n_regions=90):
@@ -41,3 +42,15 @@ def test_regions_that_no_reference_shows_do_not_count(rng):
     assert neighbour_gain(np.eye(4), tokens, np.eye(4)[:1], sp.csr_matrix(np.eye(6)[[5]])) == 0.0
     empty = sp.csr_matrix((1, 6))
     assert neighbour_gain(np.eye(4), tokens, np.eye(4)[:1], empty) == pytest.approx(0.0)
+
+
+def test_gains_of_cells_sum_to_that_of_all_tokens(rng):
+    (known, tokens), (asked, hidden) = planted(rng, 300), planted(rng, 60)
+    reference, query = np.eye(3)[known], np.eye(3)[asked]
+    by_cell = gain_by_cell(nearest(reference, query), tokens, hidden)
+    assert by_cell.shape == (60,)
+    expected = neighbour_gain(reference, tokens, query, hidden) * hidden.nnz
+    assert by_cell.sum() == pytest.approx(expected)
+    alone = sp.vstack([hidden[:5] * 0, hidden[5:]], format="csr")
+    alone.eliminate_zeros()
+    assert (gain_by_cell(nearest(reference, query), tokens, alone)[:5] == 0).all()

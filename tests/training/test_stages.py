@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from atacvi.modules import MultiViewModule
-from atacvi.training import MultiViewStages, StageSchedule, emphasis_of
+from atacvi.training import MultiViewStages, StageSchedule
 
 N_CELLS, N_LATENT = 90, 3
 
@@ -210,13 +210,3 @@ def test_the_mixture_begins_after_the_last_cut_and_one_cut_down(module):
     assert stages.borders["mixture"] == 3
     assert trainer.n_optimizers == 1
     assert (trainer.lr, stages.cuts) == (0.5, 1)
-
-
-def test_the_end_of_training_sets_the_weights_of_the_latent(module):
-    trainer, plan = FakeTrainer(), SimpleNamespace(module=module)
-    stages = make(StageSchedule(None, None), weigh_latent=False)
-    stages.on_fit_end(trainer, plan)
-    torch.testing.assert_close(module.latent_emphasis, torch.eye(N_LATENT))
-    make(StageSchedule(None, None)).on_fit_end(trainer, plan)
-    expected = torch.as_tensor(emphasis_of(latent()))
-    torch.testing.assert_close(module.latent_emphasis, expected)

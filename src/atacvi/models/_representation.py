@@ -46,7 +46,7 @@ class RepresentationMixin(StreamingMixin):
         mc_samples: int = 5000,
         batch_size: int | None = None,
         return_dist: bool = False,
-        weighted: bool = False,
+        weighted: bool = True,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return the latent of each cell.
 
@@ -68,9 +68,10 @@ class RepresentationMixin(StreamingMixin):
         return_dist
             Return mean and variance of z instead; they are never weighted.
         weighted
-            Multiply the latent by the weights of its directions (`atacvi.training.emphasis_of`).
-            It can help where few types stand out from much else that varies; ``False`` gives z
-            itself, as the decoders take it.
+            Multiply the latent by the weights of its directions (`atacvi.training.emphasis_of`),
+            with which neighbours know most of counts of held-out cells; the model's
+            `latent_exponent_` says what training chose. ``False`` gives z itself, as the decoders
+            take it.
 
         Returns
         -------
@@ -107,7 +108,7 @@ class RepresentationMixin(StreamingMixin):
         if not give_mean:
             latent = mean + np.sqrt(variance) * torch.randn(mean.shape).numpy()
         if weighted:
-            latent = latent @ self.module.latent_emphasis.cpu().numpy()  # type: ignore[attr-defined]
+            latent = latent @ self.module.latent_weights.cpu().numpy()  # type: ignore[attr-defined]
         return latent
 
     def _posterior(self, tensors: dict[str, torch.Tensor], modality: Modality) -> Any:

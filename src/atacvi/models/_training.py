@@ -9,10 +9,9 @@ import numpy as np
 from scvi.train import TrainRunner
 
 from atacvi._constants import ATAC_X_KEY, LABELS_KEY, X_KEY
+from atacvi.models._calibration import HeldOutCalibrationMixin
 from atacvi.models._presets import training_defaults
-from atacvi.models._probe import cells_at_once, probe_cells
 from atacvi.models._seed import session_seed
-from atacvi.models._streaming import StreamingMixin
 from atacvi.training import (
     CheckpointEachEpoch,
     LearnNewColumns,
@@ -22,7 +21,6 @@ from atacvi.training import (
     StageSchedule,
     StartFromData,
     StopOnNonFinite,
-    calibrate_effects,
     check_plan_kwargs,
     checkpoint_path,
     read_checkpoint,
@@ -35,11 +33,9 @@ if TYPE_CHECKING:
 _LR_CUTS = 2
 
 
-class MultiViewTrainingMixin(StreamingMixin):
+class MultiViewTrainingMixin(HeldOutCalibrationMixin):
     """`train` and what it needs of the data."""
 
-    module: Any
-    adata_manager: Any
     summary_stats: Any
     n_clusters: int | None
     is_trained: bool
@@ -86,9 +82,10 @@ class MultiViewTrainingMixin(StreamingMixin):
             Cells per minibatch; ``None`` takes 128, or 256 from 50,000 cells on.
         early_stopping
             Go by the held-out ELBO: where it no longer improves, cut the learning rate and go on
-            from the best weights, twice; then end the stage with the best weights. At the end the
-            effects of the latent on either modality are shrunk as far as counts of held-out cells
-            that were not encoded ask for (`effect_scale_`); not with ``preset="paper"``.
+            from the best weights, twice; then end the stage with the best weights. At the end
+            counts of held-out cells that were not encoded decide how far the effects of the latent
+            on either modality are shrunk (`effect_scale_`) and what its directions weigh when cells
+            are compared (`latent_exponent_`); not with ``preset="paper"``.
         early_stopping_patience
             Epochs to wait for an improvement, each time; ``None`` takes a twentieth of the run, at
             least 5.
@@ -164,23 +161,11 @@ class MultiViewTrainingMixin(StreamingMixin):
             callbacks=self._callbacks(stages, given, checkpoint_dir),
             **trainer_kwargs,
         )
-        if not self._is_query:  # a query's decoders are those of its reference
-            vars(self).pop("effect_scale_", None)
+        if not self._is_query:  # a query has decoders and distances of its reference
+            self._forget_calibration()
         self._run(runner, stages)
         if watch and self.preset != "paper" and not self._is_query:  # type: ignore[attr-defined]
-            self._calibrate_effects()
-
-    def _calibrate_effects(self) -> None:
-        """Shrink the effects of the latent as far as held-out counts ask for, and note it."""
-        rng = np.random.default_rng(session_seed())
-        cells = np.sort(np.asarray(self.validation_indices))  # type: ignore[attr-defined]
-        if len(cells) == 0:
-            return
-        n_peaks = self.module.n_peaks
-        cells = probe_cells(cells, n_peaks, rng)
-        batches = self._minibatches(self.adata, cells, cells_at_once(n_peaks))  # type: ignore[attr-defined]
-        held_out = (tensors for _, tensors in batches)
-        self.effect_scale_ = calibrate_effects(self.module, held_out, session_seed())
+            self._calibrate()
 
     def _run(self, runner: TrainRunner, stages: MultiViewStages) -> None:
         """Train, and note the stages and the clusters even when training is interrupted."""
@@ -311,7 +296,6 @@ class MultiViewTrainingMixin(StreamingMixin):
             labels,
             self.n_clusters,
             restore_best=watch,
-            weigh_latent=not self._is_query,  # a query lies in the space of its reference
             random_state=session_seed(),
         )
 

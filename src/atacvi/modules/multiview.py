@@ -106,7 +106,7 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
     mixture_active: Tensor
     atac_median_depth: Tensor
     n_train: Tensor
-    latent_emphasis: Tensor
+    latent_weights: Tensor
 
     def __init__(
         self,
@@ -213,10 +213,16 @@ class MultiViewModule(MultiViewLossMixin, MultiViewEvaluationMixin, BaseModuleCl
         self.register_buffer("mixture_active", torch.tensor(False))
         self.register_buffer("atac_median_depth", torch.tensor(1e4))
         self.register_buffer("n_train", torch.tensor(1e4))
-        self.register_buffer("latent_emphasis", torch.eye(self.n_latent))
+        self.register_buffer("latent_weights", torch.eye(self.n_latent))
         self.register_buffer("gene_columns", gene_columns)
         columns = torch.empty(0, dtype=torch.long) if peak_columns is None else peak_columns
         self.register_buffer("peak_columns", columns)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Leave the latent as it is of models saved before its weights were chosen."""
+        state_dict.pop(prefix + "latent_emphasis", None)
+        state_dict.setdefault(prefix + "latent_weights", torch.eye(self.n_latent))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # ---- the mixture ----------------------------------------------------------------------
 

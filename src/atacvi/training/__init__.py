@@ -53,7 +53,7 @@ from atacvi.training.denoiser_plan import (
     start_denoiser,
 )
 from atacvi.training.effect_scale import EFFECT_SCALES, calibrate_effects
-from atacvi.training.emphasis import emphasis_of
+from atacvi.training.emphasis import EmbeddedCells, choose_exponent, emphasis_of
 from atacvi.training.guidance import calibrate_guidance
 from atacvi.training.head_start import logistic_rows, start_classification_head
 from atacvi.training.mixture import mixture_of
@@ -115,6 +115,7 @@ __all__ = [
     "FinetuningPlan",
     "FinetuningViews",
     "LatentDataModule",
+    "EmbeddedCells",
     "LearnNewColumns",
     "MultiViewStages",
     "MultiViewTrainingPlan",
@@ -145,6 +146,7 @@ __all__ = [
     "canonical_directions",
     "cell_blocks",
     "check_plan_kwargs",
+    "choose_exponent",
     "checkpoint_path",
     "directed_rows",
     "emphasis_of",

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from atacvi.priors import warn_on_collapse
-from atacvi.training.emphasis import emphasis_of
 from atacvi.training.mixture import mixture_of
 
 if TYPE_CHECKING:
@@ -85,8 +84,6 @@ class MultiViewStages(Callback):
         Number of components; ``None`` chooses by Leiden clustering of the latent.
     restore_best
         Whether to put the best weights back.
-    weigh_latent
-        Whether to set the module's weights of the latent directions at the end.
     random_state
         Seed of the fit of the mixture.
     """
@@ -99,13 +96,12 @@ class MultiViewStages(Callback):
         n_clusters: int | None = None,
         *,
         restore_best: bool = True,
-        weigh_latent: bool = True,
         random_state: int = 0,
     ) -> None:
         self.schedule = schedule
         self.get_latent, self.labels = get_latent, labels
         self.n_clusters, self.random_state = n_clusters, random_state
-        self.restore_best, self.weigh_latent = restore_best, weigh_latent
+        self.restore_best = restore_best
         self.borders: dict[str, int] = {}
         self.best = float("inf")
         self.best_state: dict[str, torch.Tensor] | None = None
@@ -200,15 +196,13 @@ class MultiViewStages(Callback):
             trainer.should_stop = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the best weights back, weigh the latent, look for a collapse of the mixture."""
+        """Put the best weights back, and look for a collapse of the mixture."""
         module: Any = pl_module.module
         self._put_best_back(module)
         self.best_state = None
         module.eval()
-        device = module.prior.means.device
-        mean, variance = (torch.as_tensor(part, device=device) for part in self.get_latent())
-        if self.weigh_latent:
-            module.latent_emphasis.copy_(torch.as_tensor(emphasis_of(mean.cpu())))
         if module.mixture_active and self.schedule.mixture_start is not None:
+            device = module.prior.means.device
+            mean, variance = (torch.as_tensor(part, device=device) for part in self.get_latent())
             with torch.no_grad():
                 warn_on_collapse(module.prior.responsibilities(mean, variance))
