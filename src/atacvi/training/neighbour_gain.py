@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _N_NEIGHBOURS = 15
 _N_ITERATIONS = 50
 # Entries of queries x regions that are counted at once.
-_ENTRIES_AT_ONCE = 4_000_000
+_ENTRIES_AT_ONCE = 1_000_000
 
 
 def neighbour_gain(
