@@ -4,7 +4,7 @@
         --out results/clusters
 
 A type counts as recovered if one component has an F1 score of at least 0.5 with it (cells are
-assigned by ``predict_clusters``). Leiden runs on the joint latent, at the resolution whose number
+assigned by ``predict_clusters``). Leiden runs on the joint latent z, at the resolution whose number
 of clusters is nearest the number of types. A run has collapsed if one component holds more than
 90 % of the cells.
 """
@@ -57,7 +57,8 @@ def posterior(
     with harness.stopwatch() as watch:
         model = peers.multiview_model(mdata, seed, options)
         clusters = model.predict_clusters().astype(str).to_numpy()
-        latent = model.get_latent_representation()
+        # z itself, in which the mixture lies
+        latent = model.get_latent_representation(weighted=False)
         certainty = model.get_cluster_probabilities().to_numpy().max(axis=1)
     labels = embedding.read_labels(data, label_key)
     kept = ~np.isin(labels, dropped)
