@@ -48,7 +48,7 @@ def test_one_dimension_is_left_alone():
     assert emphasis_of([[1.0], [4.0]]).tolist() == [[1.0]]
 
 
-@pytest.mark.parametrize("exponent", [-0.75, -0.5, 0.25, 1.0])
+@pytest.mark.parametrize("exponent", [-0.5, 0.25, 1.0])
 def test_the_exponent_is_that_of_the_variance(mean, exponent):
     before = np.linalg.eigvalsh(np.cov(mean.T))
     after = np.linalg.eigvalsh(np.cov((mean @ emphasis_of(mean, exponent)).T))
