@@ -18,13 +18,18 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import _harness as harness
 import _peers as peers
 import numpy as np
 import pandas as pd
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Seeds of neighbours, Leiden and k-means with which an embedding is scored.
+SCORE_SEEDS = (0, 1, 2, 3, 4)
 SCORES = (
     "leiden_ari",
     "leiden_spread",
@@ -65,7 +70,9 @@ def read_labels(data: str, label_key: str) -> np.ndarray:
     raise KeyError(msg)
 
 
-def score(path: Path, labels: np.ndarray, dropped: list[str], seeds: list[int]) -> dict[str, Any]:
+def score(
+    path: Path, labels: np.ndarray, dropped: Sequence[str] = (), seeds: Sequence[int] = SCORE_SEEDS
+) -> dict[str, Any]:
     """Score a saved embedding on the cells whose label is trusted: means over seeds of scoring."""
     from atacvi.metrics import clustering_scores
 
@@ -133,7 +140,7 @@ def parse() -> argparse.Namespace:
         "--score-seeds",
         type=int,
         nargs="+",
-        default=[0, 1, 2, 3, 4],
+        default=list(SCORE_SEEDS),
         help="of neighbours, Leiden and k-means, on each embedding",
     )
     parser.add_argument("--rescore", action="store_true", help="score saved embeddings again")

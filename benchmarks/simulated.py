@@ -62,7 +62,7 @@ def run_views(arguments: argparse.Namespace, data: Path, seed: int) -> list[dict
     )
     if "error" in found:
         return [{"method": "multiview", **found}]
-    return [{"method": m, **found, **embedding.score(p, labels, [], 0)} for m, p in paths.items()]
+    return [{"method": m, **found, **embedding.score(p, labels)} for m, p in paths.items()]
 
 
 def run_peer(arguments: argparse.Namespace, data: Path, method: str, seed: int) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def run_peer(arguments: argparse.Namespace, data: Path, method: str, seed: int) 
     )
     if "error" in found:
         return {"method": method, **found}
-    return {"method": method, **found, **embedding.score(path, labels, [], 0)}
+    return {"method": method, **found, **embedding.score(path, labels)}
 
 
 def parse() -> argparse.Namespace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,3 +110,31 @@ def test_tests_rank_by_p_value_and_models_by_effect(load):
     assert shares.loc["wilcoxon", "peakvi"] == 0.5
     assert shares.loc["wilcoxon", "counts"] == 1.0
     assert shares.loc["peakvi", "truth"] == 1.0
+
+
+def test_every_script_scores_an_embedding_with_several_seeds(load, monkeypatch, tmp_path):
+    embedding, simulated = load("embedding"), load("simulated")
+    labels = np.repeat(["a", "b"], 60)
+    latent = np.random.default_rng(0).normal(size=(120, 4)) + 8.0 * (labels == "b")[:, None]
+
+    def run(target, job, *_):
+        np.save(job["out"], latent)
+        return {"seconds": 1.0}
+
+    monkeypatch.setattr(simulated.harness, "run_isolated", run)
+    monkeypatch.setattr(embedding, "read_labels", lambda *_: labels)
+    arguments = SimpleNamespace(out=tmp_path, threads=1, timeout=None, options={})
+    found = simulated.run_peer(arguments, tmp_path / "data.h5mu", "lsi", 0)
+    assert found["leiden_ari"] == found["knn_accuracy"] == 1.0
+    assert found["leiden_spread"] == 0.0
+
+    scored = []
+
+    def scores(*_, random_state):
+        scored.append(random_state)
+        return {"leiden_ari": float(random_state)}
+
+    monkeypatch.setattr("atacvi.metrics.clustering_scores", scores)
+    again = embedding.score(tmp_path / "data_lsi.npy", labels, ["b"], [3, 5])
+    assert scored == [3, 5]
+    assert (again["leiden_ari"], again["leiden_spread"]) == (4.0, 1.0)
