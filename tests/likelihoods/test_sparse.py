@@ -58,7 +58,8 @@ def draw(name, shape=(6, 40), b_shape=(40,), dtype=torch.float64):
     x = torch.poisson(torch.full(shape, 0.4, dtype=dtype), generator=generator)
     x = (x > 0).to(dtype) if name in BINARY else x
     a = torch.randn(shape, generator=generator).to(dtype)
-    a = a.clamp(max=3.5)  # the likelihood of open or closed is held above a log-rate of 4
+    if name == "open":
+        a = a.clamp(max=3.5)  # held above a log-rate of 4
     b = torch.randn(b_shape, generator=generator).to(dtype)
     return x, a.requires_grad_(), b.requires_grad_()
 

@@ -6,26 +6,18 @@ import torch
 from torch import Tensor
 
 from atacvi.likelihoods._sparse import SparseTarget, sparse_log_prob
-from atacvi.likelihoods._special import MIN_LOG_RATE, exp_
+from atacvi.likelihoods._special import MIN_LOG_RATE
+from atacvi.likelihoods.poisson import PoissonKernel
 
 # exp(4) = 55 events: such a region is closed in one cell of 1e23, and one that is closed all the
 # same must not outweigh all others.
 _MAX_LOG_RATE = 4.0
 
 
-class _OpenKernel:
-    """`Kernel` of open or closed in the log-rate: log p(closed) is minus the rate."""
+class _OpenKernel(PoissonKernel):
+    """`Kernel` of open or closed in the log-rate: closed is no event, as in `PoissonKernel`."""
 
-    def prepare(self, b: Tensor) -> tuple[Tensor, ...]:
-        return ()
-
-    def zero(self, a: Tensor, prepared: tuple[Tensor, ...], out: Tensor) -> None:
-        exp_(torch.clamp(a, max=_MAX_LOG_RATE, out=out)).neg_()
-
-    def zero_grad(
-        self, a: Tensor, prepared: tuple[Tensor, ...], grad_a: Tensor, grad_b: Tensor, need_b: bool
-    ) -> None:
-        exp_(torch.clamp(a, max=_MAX_LOG_RATE, out=grad_a)).neg_()
+    max_log_rate = _MAX_LOG_RATE
 
     def correction(self, y: Tensor, a: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
         # log(exp(r) - 1) = r + log r + log((1 - exp(-r)) / r), whose last term does not cancel

@@ -77,30 +77,37 @@ def poisson_log_density(value: Tensor, rate: Tensor) -> Tensor:
     return value * rate.clamp(min=floor).log() - rate - torch.lgamma(value + 1)
 
 
-class _PoissonKernel:
-    """`Kernel` of the Poisson likelihood in the log-rate."""
+class PoissonKernel:
+    """`Kernel` of the Poisson likelihood in the log-rate, which is held above `max_log_rate`."""
+
+    max_log_rate = MAX_LOG_RATE
 
     def prepare(self, b: Tensor) -> tuple[Tensor, ...]:
+        """Return nothing: there is no second parameter."""
         return ()
 
     def zero(self, a: Tensor, prepared: tuple[Tensor, ...], out: Tensor) -> None:
-        exp_(torch.clamp(a, max=MAX_LOG_RATE, out=out)).neg_()
+        """Write minus the rate, log p(0), into `out`."""
+        exp_(torch.clamp(a, max=self.max_log_rate, out=out)).neg_()
 
     def zero_grad(
         self, a: Tensor, prepared: tuple[Tensor, ...], grad_a: Tensor, grad_b: Tensor, need_b: bool
     ) -> None:
-        exp_(torch.clamp(a, max=MAX_LOG_RATE, out=grad_a)).neg_()
+        """Write minus the rate, also its derivative, into `grad_a`."""
+        exp_(torch.clamp(a, max=self.max_log_rate, out=grad_a)).neg_()
 
     def correction(self, y: Tensor, a: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Return log p(y) - log p(0) on the non-zeros."""
         return y * a.clamp(min=MIN_LOG_RATE) - torch.lgamma(y + 1)
 
     def correction_grad(
         self, y: Tensor, a: Tensor, prepared: tuple[Tensor, ...], need_b: bool
     ) -> tuple[Tensor, Tensor | None]:
+        """Return the derivative of `correction` with respect to the log-rate."""
         return y, None
 
 
-_KERNEL = _PoissonKernel()
+_KERNEL = PoissonKernel()
 
 
 def poisson_log_prob(

@@ -11,6 +11,7 @@ from atacvi.models._probe import cells_at_once, probe_cells
 from atacvi.models._seed import session_seed
 from atacvi.models._streaming import StreamingMixin
 from atacvi.training import (
+    SHOWN_FRACTION,
     EmbeddedCells,
     at_most,
     calibrate_effects,
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 # Neighbours are sought among so many training cells for so many other cells, by so many features a
 # modality: more take time and memory, and the choice is among few exponents.
 _MAX_REFERENCE, _MAX_QUERIES, _MAX_FEATURES = 10_000, 1_000, 16_384
-# Each split of the counts of a cell hides a fifth of them from the encoder.
-_N_SPLITS, _SEEN = 8, 0.8
+# Splits of the counts of a cell in what the encoder sees and what it does not.
+_N_SPLITS = 8
 
 
 class HeldOutCalibrationMixin(StreamingMixin):
@@ -69,7 +70,7 @@ class HeldOutCalibrationMixin(StreamingMixin):
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(session_seed())
             reference = self._embed(others, features)
-            splits = [self._embed(asked, features, _SEEN) for _ in range(_N_SPLITS)]
+            splits = [self._embed(asked, features, SHOWN_FRACTION) for _ in range(_N_SPLITS)]
         self.latent_exponent_ = choose_exponent(reference, splits)
         weights = emphasis_of(reference.latent, self.latent_exponent_)
         module.latent_weights.copy_(torch.as_tensor(weights))

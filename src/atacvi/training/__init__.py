@@ -24,6 +24,7 @@ from atacvi.training.canonical import (
     held_out_contrast,
 )
 from atacvi.training.cell_parts import at_most, cell_blocks
+from atacvi.training.clear_choice import clearly_best
 from atacvi.training.corruption import NEGATIVES, TokenCorruption
 from atacvi.training.craft_components import (
     RegionMap,
@@ -52,7 +53,7 @@ from atacvi.training.denoiser_plan import (
     held_out_denoising_loss,
     start_denoiser,
 )
-from atacvi.training.effect_scale import EFFECT_SCALES, calibrate_effects
+from atacvi.training.effect_scale import EFFECT_SCALES, SHOWN_FRACTION, calibrate_effects
 from atacvi.training.emphasis import EmbeddedCells, choose_exponent, emphasis_of
 from atacvi.training.guidance import calibrate_guidance
 from atacvi.training.head_start import logistic_rows, start_classification_head
@@ -112,10 +113,10 @@ __all__ = [
     "DecoderViews",
     "DenoiserPlan",
     "EFFECT_SCALES",
+    "EmbeddedCells",
     "FinetuningPlan",
     "FinetuningViews",
     "LatentDataModule",
-    "EmbeddedCells",
     "LearnNewColumns",
     "MultiViewStages",
     "MultiViewTrainingPlan",
@@ -123,6 +124,7 @@ __all__ = [
     "PretrainingPlan",
     "PretrainingViews",
     "RegionMap",
+    "SHOWN_FRACTION",
     "SelectBest",
     "SelectDenoiser",
     "SelectFromStart",
@@ -146,8 +148,9 @@ __all__ = [
     "canonical_directions",
     "cell_blocks",
     "check_plan_kwargs",
-    "choose_exponent",
     "checkpoint_path",
+    "choose_exponent",
+    "clearly_best",
     "directed_rows",
     "emphasis_of",
     "fit_latent_prior",

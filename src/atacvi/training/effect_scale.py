@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from atacvi.training.clear_choice import clearly_best
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 # better, and overshoot for whole cells. Down to a tenth: without any effect all are imputed alike.
 EFFECT_SCALES = (1.0, 0.85, 0.7, 0.5, 0.3, 0.1)
 
-_SEEN = 0.8
+# Fraction of the counts of a held-out cell that the encoder sees.
+SHOWN_FRACTION = 0.8
 
 
 class _Decoded(NamedTuple):
@@ -73,7 +76,7 @@ def calibrate_effects(
 
 def _decode(module: Any, tensors: dict[str, Tensor]) -> _Decoded:
     """Take the latent from a part of the counts, and keep the others."""
-    seen, target = module.split_batch(module.read_batch(tensors), _SEEN)
+    seen, target = module.split_batch(module.read_batch(tensors), SHOWN_FRACTION)
     inferred = module.inference(seen)
     z = inferred["posterior"].mean
     trunk = module.trunk(z, seen.covariates, inferred["log_responsibilities"].exp())
@@ -90,7 +93,7 @@ def _scale_best(module: Any, name: str, cells: list[_Decoded]) -> float:
         head.scale_effects(scale, shift)
         explained.append(torch.cat([_explain(module, name, part) for part in cells]))
         head.load_state_dict(learnt)
-    best = _choose(torch.stack(explained).double())
+    best = clearly_best(torch.stack(explained).cpu().numpy())
     head.scale_effects(EFFECT_SCALES[best], shifts[best])
     return EFFECT_SCALES[best]
 
@@ -123,11 +126,3 @@ def _explain(module: Any, name: str, part: _Decoded) -> Tensor:
     if name == "rna":
         return module.rna_log_prob(part.target, module.rna_head(*inputs))
     return module.atac_log_prob(part.target, module.atac_head.cell_vector(*inputs))
-
-
-def _choose(explained: Tensor) -> int:
-    """Return the best scale, or the first where none is clearly better, from (scales, cells)."""
-    gain = explained - explained[0]
-    best = int(gain.mean(1).argmax())
-    error = gain[best].std() / gain.shape[1] ** 0.5 if gain.shape[1] > 1 else float("inf")
-    return best if gain[best].mean() > error else 0

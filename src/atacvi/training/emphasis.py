@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from atacvi.training.clear_choice import clearly_best
 from atacvi.training.neighbour_gain import gain_by_cell, nearest
 
 if TYPE_CHECKING:
@@ -101,14 +102,10 @@ def choose_exponent(reference: EmbeddedCells, held_out: Sequence[EmbeddedCells])
 
     Returns
     -------
-    The best of `EXPONENTS`; 0 unless it is better by more than a standard error over the cells.
+    The best of `EXPONENTS`; 0 unless another is clearly better, see `clearly_best`.
     """
-    gains = np.stack([_gains(reference, held_out, exponent) for exponent in EXPONENTS])
-    difference = gains - gains[0]
-    best = int(difference.mean(1).argmax())
-    n_cells = difference.shape[1]
-    error = difference[best].std(ddof=1) / n_cells**0.5 if n_cells > 1 else np.inf
-    return EXPONENTS[best] if difference[best].mean() > error else 0.0
+    gains = [_gains(reference, held_out, exponent) for exponent in EXPONENTS]
+    return EXPONENTS[clearly_best(gains)]
 
 
 def _gains(
