@@ -9,16 +9,22 @@ import numpy as np
 import torch
 
 from atacvi._constants import LABELS_KEY
+from atacvi.diffusion import cell_generators
 from atacvi.models._probe import probe_cells
 from atacvi.models._seed import session_seed
 from atacvi.models._streaming import StreamingMixin
+from atacvi.modules import SamplerOptions
+from atacvi.nn import Posterior
 from atacvi.training import (
     CellLatents,
     at_most,
     calibrate_guidance,
     fit_latent_prior,
+    match_spread,
     mixture_of,
+    posteriors_within_groups,
     start_from_data,
+    unseen_components,
 )
 
 if TYPE_CHECKING:
@@ -27,10 +33,13 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
     from atacvi.modules import Stage
+    from atacvi.training import UnseenComponents
 
 # Statistics of this many cells are as good as those of all, and bound time and memory.
 _MAX_CELLS_START = 20_000
 _PROBE_BATCH = 512
+# Cells that are drawn to see how far they lie apart.
+_CELLS_DRAWN = 500
 
 
 class StageCellsMixin(StreamingMixin):
@@ -137,16 +146,65 @@ class StageCellsMixin(StreamingMixin):
             )
         )
 
-    def _calibrate_guidance(self, train: np.ndarray) -> None:
+    def _within_groups(self, latents: CellLatents, n_train: int) -> CellLatents:
+        """Return latents with posteriors of h as they are if each group has a prior of its own.
+
+        Groups are the labels; cells without one are of the component of the mixture of z.
+        """
+        module = self.module
+        if module.unit_sphere:  # no variance, no prior
+            return latents
+        posterior = Posterior(latents.z_mean.to(module.device), latents.z_variance.to(module.device))
+        cluster = module.log_responsibilities(posterior).argmax(1).cpu()
+        known = latents.label < module.n_labels
+        groups = torch.where(known, latents.label, module.n_labels + cluster)
+        train = torch.arange(len(groups)) < n_train
+        mean, variance = posteriors_within_groups(
+            latents.h_mean, latents.h_variance, groups, train
+        )
+        return latents._replace(h_mean=mean, h_variance=variance)
+
+    @torch.inference_mode()
+    def _calibrate_generation(self, train: np.ndarray) -> None:
+        """Set how far apart generated cells lie, and the guidance of those of a label."""
+        rng = np.random.default_rng(session_seed())
+        train = at_most(train, _MAX_CELLS_START, rng)
+        counts = self._counts_of(train)
+        components = unseen_components(counts, session_seed())
+        self._calibrate_spread(components, 1.0)
+        self._calibrate_guidance(train, counts)
+        guidance = float(self.module.label_guidance)
+        if guidance != 1.0:  # which stretches what labels differ in
+            self._calibrate_spread(components, guidance)
+
+    def _calibrate_spread(self, components: list[UnseenComponents], guidance: float) -> None:
+        """Stretch what generated cells differ in until they lie as far apart as unseen ones."""
+        module, seed, n = self.module, session_seed(), _CELLS_DRAWN
+        generator = torch.Generator().manual_seed(seed)
+        cells = module.sample_latent_prior(torch.full((n,), -1), generator)
+        drawn, _ = self._draw(cells, SamplerOptions(guidance), "latent", _PROBE_BATCH, seed)  # type: ignore[attr-defined]
+        h = torch.as_tensor(drawn, device=module.device)
+        module.set_spread(None)
+        vectors = module.generated_vectors(h, cells.batch)
+        centre = vectors.mean(0)
+
+        def draw(matrix: np.ndarray, of_draw: int) -> sp.csr_matrix:
+            module.set_spread(torch.as_tensor(matrix), centre)
+            generators = cell_generators(seed + 1 + of_draw, range(n))
+            return self._draw_peaks(h, cells, "counts", generators)  # type: ignore[attr-defined]
+
+        matrix = match_spread(vectors.cpu().numpy(), draw, components)
+        module.set_spread(torch.as_tensor(matrix), centre)
+
+    def _calibrate_guidance(self, train: np.ndarray, counts: sp.csr_matrix) -> None:
         """Set how far guidance goes where cells of a label are asked for."""
         module, seed = self.module, session_seed()
         if module.n_labels < 2:
             return
-        train = at_most(train, _MAX_CELLS_START, np.random.default_rng(seed))
         labels = np.asarray(self.adata_manager.get_from_registry(LABELS_KEY)).ravel()[train]
         labels = np.where(labels >= module.n_labels, -1, labels)
         draw = partial(self._draw_of_labels, seed=seed)  # type: ignore[attr-defined]
-        scale = calibrate_guidance(self._counts_of(train), labels, draw, seed)
+        scale = calibrate_guidance(counts, labels, draw, seed)
         module.label_guidance.fill_(scale)
 
     def _mean_covariates(self, cells: np.ndarray) -> torch.Tensor:

@@ -246,7 +246,8 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
             self.init_params_["non_kwargs"]["n_clusters"] = self.module.n_clusters
         if stage == "prior":
             self._fit_prior(run.split[0])
-            self._calibrate_guidance(run.split[0])
+        if stage in ("diffusion", "prior") and self._can_draw(stage):
+            self._calibrate_generation(run.split[0])
 
     def _train_on_counts(self, stage: Stage, max_epochs: int, run: _Run) -> None:
         """Run a stage whose minibatches are counts."""
@@ -310,7 +311,7 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
     def _train_denoiser(self, max_epochs: int, run: _Run) -> None:
         """Run the stage whose minibatches are latents."""
         everything = np.concatenate(run.split)
-        latents = self._latents(everything)
+        latents = self._within_groups(self._latents(everything), len(run.split[0]))
         exact = self.module.gaussian_denoiser
         # A network that was trained without the closed form, by an earlier version, has learnt all;
         # a query's denoiser is the reference's.

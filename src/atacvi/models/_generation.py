@@ -318,8 +318,7 @@ class GenerationMixin(StreamingMixin):
     ) -> Any:
         """Return peaks of a minibatch: sparse draws, or dense probabilities."""
         module = self.module  # type: ignore[attr-defined]
-        covariates = module.average_covariates(cells.batch)
-        vector = module.autoencoder.decode(h, covariates)
+        vector = module.generated_vectors(h, cells.batch)
         if output == "probabilities":
             rate = module.peak_log_rates(vector).add_(cells.depth.log()[:, None]).exp_()
             opened = rate.neg_().expm1_().neg_()

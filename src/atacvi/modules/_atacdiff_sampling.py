@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from atacvi.diffusion import Process
     from atacvi.modules._peak_likelihood import PeakLikelihood
+    from atacvi.nn import PeakAutoencoder
 
 
 class SamplerOptions(NamedTuple):
@@ -100,6 +101,9 @@ class ATACDiffSamplingMixin:
     latent_prior_weights: Tensor
     latent_prior_labels: Tensor
     latent_prior_batches: Tensor
+    spread_centre: Tensor
+    spread_matrix: Tensor
+    autoencoder: PeakAutoencoder
     gate_logits: nn.Parameter
     conditions: Callable[..., dict[str, Any]]
     standard_log_depth: Callable[[Tensor], Tensor]
@@ -227,6 +231,36 @@ class ATACDiffSamplingMixin:
             generator=generator,
         )
         return h * self.latent_scale + self.latent_mean
+
+    def set_spread(self, matrix: Tensor | None, centre: Tensor | None = None) -> None:
+        """Stretch the vectors of generated cells by a matrix around a centre; ``None`` leaves them.
+
+        Parameters
+        ----------
+        matrix
+            Shape (n_embed, n_embed), see `atacvi.training.match_spread`.
+        centre
+            Mean of the vectors, shape (n_embed,).
+        """
+        if matrix is None:
+            self.spread_matrix.copy_(torch.eye(len(self.spread_matrix)))
+        else:
+            self.spread_matrix.copy_(matrix)
+        if centre is not None:
+            self.spread_centre.copy_(centre)
+
+    def generated_vectors(self, h: Tensor, batch: Tensor) -> Tensor:
+        """Return the vectors that give log-rates of cells from drawn latents, (cells, n_embed).
+
+        Parameters
+        ----------
+        h
+            Latents, shape (cells, n_latent_ae).
+        batch
+            Codes, shape (cells,); all other covariates are at their mean.
+        """
+        vector = self.autoencoder.decode(h, self.average_covariates(batch))
+        return self.spread_centre + (vector - self.spread_centre) @ self.spread_matrix.T
 
     @torch.no_grad()
     def draw_accessibility(

@@ -163,6 +163,8 @@ class ATACDiffModule(
     mixture_active: Tensor
     n_train: Tensor
     label_guidance: Tensor
+    spread_centre: Tensor
+    spread_matrix: Tensor
 
     def __init__(
         self,
@@ -279,6 +281,10 @@ class ATACDiffModule(
         self.register_buffer("latent_prior_batches", torch.zeros(0, self.n_batch))
         # Guidance of cells of a label, see `atacvi.training.calibrate_guidance`
         self.register_buffer("label_guidance", torch.tensor(1.0))
+        # How far generated cells lie apart, see `atacvi.training.match_spread`
+        width = self.autoencoder.table.shape[1]
+        self.register_buffer("spread_centre", torch.zeros(width))
+        self.register_buffer("spread_matrix", torch.eye(width))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Take over the number of components of the latent prior, which training chooses."""
@@ -291,8 +297,9 @@ class ATACDiffModule(
             key = f"latent_prior_{name}"
             if prefix + key in state_dict:
                 setattr(self, key, torch.empty_like(state_dict[prefix + key]).to(self.device))
-        # Models saved before guidance was calibrated were drawn from without.
-        state_dict.setdefault(prefix + "label_guidance", self.label_guidance)
+        # Models saved before guidance and spread were calibrated were drawn from without.
+        for name in ("label_guidance", "spread_centre", "spread_matrix"):
+            state_dict.setdefault(prefix + name, getattr(self, name))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def resize_mixture(self, n_clusters: int) -> None:

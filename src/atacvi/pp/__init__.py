@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._spectral import fit_spectral, map_spectral, unit_rows
+from ._spectral import SpectralFit, fit_spectral, map_spectral, unit_rows
 from .binarize import binarize
 from .filter import filter_features
 from .lsi import lsi

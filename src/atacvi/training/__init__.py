@@ -54,9 +54,11 @@ from atacvi.training.denoiser_plan import (
     start_denoiser,
 )
 from atacvi.training.effect_scale import EFFECT_SCALES, SHOWN_FRACTION, calibrate_effects
+from atacvi.training.effect_spread import UnseenComponents, match_spread, unseen_components
 from atacvi.training.emphasis import EmbeddedCells, choose_exponent, emphasis_of
 from atacvi.training.guidance import calibrate_guidance
 from atacvi.training.head_start import logistic_rows, start_classification_head
+from atacvi.training.latent_groups import posteriors_within_groups
 from atacvi.training.mixture import mixture_of
 from atacvi.training.neighbour_gain import neighbour_gain
 from atacvi.training.nonfinite import StopOnNonFinite
@@ -139,6 +141,7 @@ __all__ = [
     "TokenDataset",
     "TokenRows",
     "TokenTrainingPlan",
+    "UnseenComponents",
     "at_most",
     "balanced_rows",
     "batch_directions",
@@ -158,10 +161,12 @@ __all__ = [
     "held_out_contrast",
     "held_out_denoising_loss",
     "logistic_rows",
+    "match_spread",
     "mixture_of",
     "neighbour_gain",
     "pack",
     "plan_arguments",
+    "posteriors_within_groups",
     "ramp",
     "read_checkpoint",
     "refuse_unknown",
@@ -183,5 +188,6 @@ __all__ = [
     "start_region_components",
     "thin_cells",
     "token_loader",
+    "unseen_components",
     "warmup_cosine",
 ]
