@@ -6,8 +6,8 @@
         --out results/generation
 
 Cells are split 80/10/10 within each type, anew with each seed. Methods learn from the 80 %, and
-draw as many cells as the test set has: once as they come (``unconditional``) and once of the
-types of the test cells (``per type``). ``held_out`` are the validation cells in the place of
+draw as many cells as the test set has: as they come (``unconditional``) and of the types of the
+test cells (``per type``), each ``--draws`` times: scores of few cells differ from draw to draw. ``held_out`` are the validation cells in the place of
 generated ones: what real cells reach. Files without a folder are read from $ATACVI_DATA_DIR.
 ``--rescore`` scores the cells of an earlier run again and trains nothing.
 """
@@ -63,7 +63,13 @@ _DRAWN = ("scc", "mmd", "wasserstein", "ilisi", "rf_auc", "depth_ks", "coaccessi
 
 
 def generate(
-    data: str, label_key: str, family: str, seed: int, out: str, options: dict[str, Any]
+    data: str,
+    label_key: str,
+    family: str,
+    seed: int,
+    draws: int,
+    out: str,
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     """Train one family and save its cells (runs in a process of its own)."""
     adata = generators.read(data)
@@ -77,10 +83,16 @@ def generate(
     for name, sampler in samplers.items():
         for mode in MODES:
             asked = types if mode == "per type" else None
-            drawn = sampler(asked, types.size, np.random.default_rng(seed))
-            if drawn is not None:
-                save(drawn, Path(out), name, mode, seed)
+            for draw in range(draws):
+                drawn = sampler(asked, types.size, np.random.default_rng([seed, draw]))
+                if drawn is not None:
+                    save(drawn, Path(out), drawn_by(name, draw), mode, seed)
     return {"methods": list(samplers), **watch.result()}
+
+
+def drawn_by(method: str, draw: int) -> str:
+    """Name one of several draws of a method."""
+    return f"{method}_draw{draw}"
 
 
 def saved(folder: Path, method: str, mode: str, seed: int) -> Path:
@@ -150,6 +162,7 @@ def run(arguments: argparse.Namespace, path: Path, family: str, seed: int) -> di
         "label_key": arguments.label_key,
         "family": family,
         "seed": seed,
+        "draws": arguments.draws,
         "out": str(folder.resolve()),
         "options": arguments.options,
     }
@@ -158,9 +171,15 @@ def run(arguments: argparse.Namespace, path: Path, family: str, seed: int) -> di
 
 
 def score_family(
-    path: Path, cells: Cells, found: dict[str, Any], family: str, seed: int, out: Path
+    path: Path,
+    cells: Cells,
+    found: dict[str, Any],
+    family: str,
+    seed: int,
+    draws: int,
+    out: Path,
 ) -> list[dict[str, Any]]:
-    """One row for each method of a family and each mode it can draw in."""
+    """One row for each method of a family, each mode it can draw in, and each draw."""
     first = {"data": path.stem, "seed": seed}
     if "error" in found:
         return [first | {"method": family, "mode": mode} | found for mode in MODES]
@@ -168,10 +187,11 @@ def score_family(
     measured = {key: value for key, value in found.items() if key != "methods"}
     for method in found["methods"]:
         for mode in MODES:
-            drawn = saved(out / path.stem, method, mode, seed)
-            if drawn.exists():
-                row = first | {"method": method, "mode": mode} | measured
-                rows.append(row | cells.score_saved(drawn, mode, seed))
+            for draw in range(draws):
+                drawn = saved(out / path.stem, drawn_by(method, draw), mode, seed)
+                if drawn.exists():
+                    row = first | {"method": method, "mode": mode, "draw": draw} | measured
+                    rows.append(row | cells.score_saved(drawn, mode, seed))
     return rows
 
 
@@ -206,6 +226,7 @@ def parse() -> argparse.Namespace:
     families = list(generators.FAMILIES)
     parser.add_argument("--methods", nargs="+", default=families, choices=families)
     parser.add_argument("--max-epochs-peers", type=int, default=500)
+    parser.add_argument("--draws", type=int, default=1, help="draws from each model, all scored")
     parser.add_argument("--accelerator", default="auto", help="for PEAKVI and POISSONVI")
     arguments = parse_with_data(parser)
     arguments.options = {
@@ -250,7 +271,8 @@ def report(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     shown = ["data", "mode", "method", "runs", *_SHOWN, "error"]
     ranks = mean_ranks(summary)
     notes = (
-        f"Means over seeds {', '.join(map(str, arguments.seeds))}; PEAKVI and POISSONVI up to "
+        f"Means over seeds {', '.join(map(str, arguments.seeds))} and {arguments.draws} draw(s) of "
+        f"each model; PEAKVI and POISSONVI up to "
         f"{arguments.max_epochs_peers} epochs. Aims: AUC 0.5, density and nearest-train ratio 1; "
         "`held_out`, real cells not trained on, is what can be reached with so few cells. Seconds "
         "of training, shared by the methods of one family.\n\n"
@@ -279,7 +301,9 @@ def main() -> None:
             for family in arguments.methods:
                 harness.say(f"{path.stem}, {family}, seed {seed} ...")
                 found = run(arguments, path, family, seed)
-                rows += score_family(path, cells, found, family, seed, arguments.out)
+                rows += score_family(
+                    path, cells, found, family, seed, arguments.draws, arguments.out
+                )
                 harness.say(f"{path.stem}, {family}, seed {seed}: {found}")
                 # After each run, so that an interrupted benchmark keeps what it has.
                 pd.DataFrame(rows).to_csv(arguments.out / "generation_runs.csv", index=False)

@@ -90,7 +90,7 @@ def train(
             for mode in generation.MODES:
                 asked = types if mode == "per type" else None
                 drawn = sampler(asked, types.size, np.random.default_rng([seed, draw]))
-                generation.save(drawn, Path(out), _method(name, draw), mode, seed)
+                generation.save(drawn, Path(out), generation.drawn_by(name, draw), mode, seed)
         with harness.stopwatch() as sampling:
             model.generate(timed_cells, output="latent", seed=seed, **drawing)
         seconds[name] = {
@@ -98,10 +98,6 @@ def train(
             "sampling_cpu_seconds": sampling.cpu_seconds,
         }
     return {"samplers": seconds, **watch.result()}
-
-
-def _method(name: str, draw: int) -> str:
-    return f"{name}_draw{draw}"
 
 
 def run(arguments: argparse.Namespace, path: Path, objective: str, seed: int) -> dict[str, Any]:
@@ -137,7 +133,7 @@ def score(
                 row = {"mode": mode, "sampler": name, "draw": draw, "calls": calls}
                 row |= {**timed, **measured}
                 if "error" not in found:
-                    saved = generation.saved(folder, _method(name, draw), mode, seed)
+                    saved = generation.saved(folder, generation.drawn_by(name, draw), mode, seed)
                     row |= cells.score_saved(saved, mode, seed)
                 rows.append(row)
     return rows

@@ -104,7 +104,7 @@ def test_each_stage_changes_its_parts_alone():
         "auxiliary": {"auxiliary_encoder", "auxiliary_decoder", "prior", "mixture_active"},
         "diffusion": {"denoiser", "gaussian_denoiser"},
         "prior": {f"latent_prior_{part}" for part in LatentPrior._fields}
-        | {"covariate_mean", "label_guidance"},
+        | {"covariate_mean", "label_guidance", "spread_centre", "spread_matrix"},
     }
     for stage, allowed in rooms.items():
         before = state(model)
@@ -119,6 +119,41 @@ def test_each_stage_changes_its_parts_alone():
         assert changed, stage
     assert all(parameter.requires_grad for parameter in model.module.parameters())
     assert not model.module.training
+
+
+def test_cells_are_calibrated_once_they_can_be_drawn():
+    """Guidance and spread rest on denoiser and prior, whichever is trained last."""
+    model = train(small(), 1, stages=["autoencoder", "auxiliary", "prior"])
+    identity = torch.eye(TINY["n_embed"])
+    assert torch.equal(model.module.spread_matrix, identity)
+    train(model, 1, stages=["diffusion"])
+    first = model.module.spread_matrix.clone()
+    assert not torch.equal(first, identity)
+    train(model, 1, stages=["prior"])  # from what is stored now, not from the last calibration
+    torch.testing.assert_close(model.module.spread_matrix, first)
+
+
+def test_the_denoiser_learns_posteriors_within_labels(monkeypatch):
+    model = train(build(planted()), 8, stages=["autoencoder", "auxiliary"])
+    seen = {}
+    original = denoiser_plan.start_denoiser
+
+    def note(module, cells, random_state):
+        seen["cells"] = cells
+        original(module, cells, random_state)
+
+    monkeypatch.setattr("atacvi.models._atacdiff_training.start_denoiser", note)
+    plain = model._latents(model.train_indices_)
+    train(model, 1, stages=["diffusion"])
+    within = seen["cells"]
+    torch.testing.assert_close(within.z_mean, plain.z_mean)
+    assert not torch.allclose(within.h_mean, plain.h_mean)
+    spread = [
+        (cells.h_mean[own].var(0) + cells.h_variance[own].mean(0)).sum()
+        for cells in (plain, within)
+        for own in [cells.label == 0]
+    ]
+    assert spread[1] < spread[0]
 
 
 def test_a_network_that_learnt_without_the_closed_form_goes_on_without():

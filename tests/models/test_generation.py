@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 import atacvi
 
 from .planted_peaks import (
     N_PEAKS,
+    TINY,
     TYPES,
     build,
+    marker_shares,
     planted,
     recovered,
     train,
@@ -104,6 +107,49 @@ def test_same_cells_after_saving(model, tmp_path):
     assert (one.X != two.X).nnz == 0
     np.testing.assert_array_equal(one.obsm["X_ae"], two.obsm["X_ae"])
     assert loaded.stages_done_ == model.stages_done_
+
+
+# ---- how far they lie apart ---------------------------------------------------------------------
+
+
+def test_stretched_effects_change_peaks_and_no_latent(model):
+    """`spread_matrix` acts on generated cells alone: denoising explains a cell as it is."""
+    module = model.module
+    matrix, centre = module.spread_matrix.clone(), module.spread_centre.clone()
+    of_cells = model.denoise(indices=range(4), seed=0)
+    options = {"n": 300, "seed": 2, "output": "probabilities"}
+    try:
+        found = {}
+        for factor in (0.0, 1.0, 1.5):
+            module.set_spread(factor * torch.eye(len(matrix)), centre)
+            found[factor] = model.generate(**options)
+        for cells in found.values():
+            np.testing.assert_array_equal(cells.obsm["X_ae"], found[1.0].obsm["X_ae"])
+        depth = found[0.0].obs["library_size"].to_numpy()
+        rates = -np.log1p(-found[0.0].X.clip(max=1 - 1e-6)) / depth[:, None]
+        np.testing.assert_allclose(rates, np.broadcast_to(rates[0], rates.shape), rtol=1e-3)
+        apart = [np.log(cells.X).std(0).mean() for cells in found.values()]
+        assert apart[0] < apart[1] < apart[2]
+        np.testing.assert_array_equal(model.denoise(indices=range(4), seed=0), of_cells)
+    finally:
+        module.set_spread(matrix, centre)
+
+
+def test_types_lie_as_far_apart_as_real_ones(model):
+    """Shares of the markers of a type vary over cells as they do in real cells."""
+    real = marker_shares(model.adata.X).std(0)
+    drawn = marker_shares(model.generate(600, seed=4).X).std(0)
+    np.testing.assert_allclose(drawn, real, rtol=0.2)
+
+
+def test_models_saved_before_cells_were_stretched_are_drawn_from_as_they_were(model):
+    saved = {k: v for k, v in model.module.state_dict().items() if not k.startswith("spread_")}
+    fresh = build(planted(), n_clusters=model.module.n_clusters).module
+    fresh.load_state_dict(saved)
+    torch.testing.assert_close(fresh.spread_matrix, torch.eye(TINY["n_embed"]))
+    h, batch = torch.randn(5, TINY["n_latent_ae"]), torch.tensor([0, 1, 0, 1, 0])
+    plain = fresh.autoencoder.decode(h, fresh.average_covariates(batch))
+    torch.testing.assert_close(fresh.generated_vectors(h, batch), plain)
 
 
 # ---- conditions -----------------------------------------------------------------------------

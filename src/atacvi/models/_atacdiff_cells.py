@@ -154,14 +154,14 @@ class StageCellsMixin(StreamingMixin):
         module = self.module
         if module.unit_sphere:  # no variance, no prior
             return latents
-        posterior = Posterior(latents.z_mean.to(module.device), latents.z_variance.to(module.device))
+        posterior = Posterior(
+            latents.z_mean.to(module.device), latents.z_variance.to(module.device)
+        )
         cluster = module.log_responsibilities(posterior).argmax(1).cpu()
         known = latents.label < module.n_labels
         groups = torch.where(known, latents.label, module.n_labels + cluster)
         train = torch.arange(len(groups)) < n_train
-        mean, variance = posteriors_within_groups(
-            latents.h_mean, latents.h_variance, groups, train
-        )
+        mean, variance = posteriors_within_groups(latents.h_mean, latents.h_variance, groups, train)
         return latents._replace(h_mean=mean, h_variance=variance)
 
     @torch.inference_mode()

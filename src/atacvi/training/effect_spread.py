@@ -164,9 +164,7 @@ def _stretch(
     n_cells, width = centred.shape
     covariance = centred.T @ centred / n_cells
     floor = 1e-6 * max(np.trace(covariance) / width, 1e-12)
-    slopes = np.linalg.solve(
-        covariance + floor * np.eye(width), centred.T @ places / n_cells
-    ).T
+    slopes = np.linalg.solve(covariance + floor * np.eye(width), centred.T @ places / n_cells).T
     along = covariance @ slopes.T
     back = along @ np.linalg.pinv(slopes @ along, rcond=1e-6)
     return np.eye(width) + back @ ((factors - 1.0)[:, None] * slopes)

@@ -49,7 +49,7 @@ def posteriors_within_groups(
     >>> after[:2, 0].abs().round(decimals=1).tolist()
     [0.7, 0.7]
     """
-    m, v = mean.double(), variance.double()
+    m, v = (part.to(torch.double, copy=True) for part in (mean, variance))
     centre = m[train].mean(0)
     spread = m[train].var(0, correction=0) + v[train].mean(0)
     precision = (1.0 / v - 1.0 / spread).clamp(min=_LEAST_PRECISION)
