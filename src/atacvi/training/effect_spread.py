@@ -142,19 +142,20 @@ def _compare(
 
     What both draws of a cell share is not noise.
     """
-    shared = noise = observed = places = 0.0
-    n_cells = sum(len(part.observed) for part in components)
+    n_cells, kept = sum(len(part.observed) for part in components), components[0].rotation.shape[1]
+    shared, noise, observed = np.zeros((3, kept))
+    places = np.zeros((pair[0].shape[0], kept))
     for part in components:
         one, two = (part.of(counts) for counts in pair)
         common = (one * two).mean(0)
-        shared = shared + common / len(components)
-        noise = noise + ((one**2 + two**2).mean(0) / 2 - common) / len(components)
-        observed = observed + (part.observed**2).sum(0) / n_cells
-        places = places + (one + two) / (2 * len(components))
-    wanted = np.clip(np.asarray(observed - noise), 0.0, None)
+        shared += common / len(components)
+        noise += ((one**2 + two**2).mean(0) / 2 - common) / len(components)
+        observed += (part.observed**2).sum(0) / n_cells
+        places += (one + two) / (2 * len(components))
+    wanted = np.clip(observed - noise, 0.0, None)
     ratio = wanted / np.clip(shared, 1e-9, None)
     ratio = (n_cells * ratio + _CELLS_OF_PRIOR) / (n_cells + _CELLS_OF_PRIOR)
-    return np.clip(np.sqrt(ratio), *_FACTORS) ** _DAMPING, np.asarray(places)
+    return np.clip(np.sqrt(ratio), *_FACTORS) ** _DAMPING, places
 
 
 def _stretch(
