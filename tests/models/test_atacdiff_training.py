@@ -133,6 +133,27 @@ def test_cells_are_calibrated_once_they_can_be_drawn():
     torch.testing.assert_close(model.module.spread_matrix, first)
 
 
+def test_cells_are_left_as_they_come_where_that_is_asked_for():
+    for options in ({"calibrate": False}, {"preset": "paper"}):
+        module = train(small(**options), 1).module
+        assert torch.equal(module.spread_matrix, torch.eye(TINY["n_embed"]))
+        assert float(module.label_guidance) == 1.0
+
+
+def test_an_interrupted_calibration_stretches_nothing(monkeypatch):
+    model = train(small(), 1)
+
+    def stop(vectors, draw, components):
+        draw(np.full((TINY["n_embed"],) * 2, 7.0), 0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("atacvi.models._atacdiff_cells.match_spread", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, 1, stages=["prior"])
+    assert torch.equal(model.module.spread_matrix, torch.eye(TINY["n_embed"]))
+    assert model.generate(3).shape[0] == 3
+
+
 def test_the_denoiser_learns_posteriors_within_labels(monkeypatch):
     model = train(build(planted()), 8, stages=["autoencoder", "auxiliary"])
     seen = {}

@@ -193,8 +193,11 @@ class StageCellsMixin(StreamingMixin):
             generators = cell_generators(seed + 1 + of_draw, range(n))
             return self._draw_peaks(h, cells, "counts", generators)  # type: ignore[attr-defined]
 
-        matrix = match_spread(vectors.cpu().numpy(), draw, components)
-        module.set_spread(torch.as_tensor(matrix), centre)
+        matrix = None  # also where this is interrupted
+        try:
+            matrix = torch.as_tensor(match_spread(vectors.cpu().numpy(), draw, components))
+        finally:
+            module.set_spread(matrix, centre)
 
     def _calibrate_guidance(self, train: np.ndarray, counts: sp.csr_matrix) -> None:
         """Set how far guidance goes where cells of a label are asked for."""

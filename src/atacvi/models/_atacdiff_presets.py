@@ -26,6 +26,7 @@ _MODULE: dict[str, dict[str, Any]] = {
         "information_weight": 0.1,
         "joint": True,
         "loading_precision": 0.0,
+        "calibrate": False,
     },
 }
 

@@ -40,9 +40,10 @@ class StagesMixin:
         # Trained together, the denoiser needs the latents that it is to learn.
         return ["autoencoder"] if stage == "auxiliary" and self.module.joint else []
 
-    def _can_draw(self, ended: Stage) -> bool:
-        """Return whether cells can be drawn now that a stage has ended."""
-        return not self._is_query and {*self.stages_done_, ended} >= set(self._needed_stages())
+    def _can_calibrate(self, ended: Stage) -> bool:
+        """Return whether cells are to be looked at that can be drawn now that a stage has ended."""
+        complete = {*self.stages_done_, ended} >= set(self._needed_stages())
+        return complete and self.module.calibrate and not self._is_query
 
     def _require_stages(self, *stages: str) -> None:
         """Raise if a getter needs a stage that was not trained.

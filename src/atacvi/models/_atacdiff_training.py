@@ -246,7 +246,7 @@ class ATACDiffTrainingMixin(StagesMixin, StageCellsMixin):
             self.init_params_["non_kwargs"]["n_clusters"] = self.module.n_clusters
         if stage == "prior":
             self._fit_prior(run.split[0])
-        if stage in ("diffusion", "prior") and self._can_draw(stage):
+        if stage in ("diffusion", "prior") and self._can_calibrate(stage):
             self._calibrate_generation(run.split[0])
 
     def _train_on_counts(self, stage: Stage, max_epochs: int, run: _Run) -> None:

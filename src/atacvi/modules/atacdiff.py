@@ -145,6 +145,9 @@ class ATACDiffModule(
         Train the denoiser together with the auxiliary branch, its gradient entering z.
     loading_precision
         Precision of the Gaussian prior on what the latents add to log-rates.
+    calibrate
+        Whether training ends by setting the guidance of cells of a label, and how far generated
+        cells lie apart, by real cells.
     dropout_rate
         Dropout of the encoders.
     peaks_per_step
@@ -199,6 +202,7 @@ class ATACDiffModule(
         condition_dropout: float = 0.1,
         joint: bool = False,
         loading_precision: float = 10.0,
+        calibrate: bool = True,
         dropout_rate: float = 0.1,
         peaks_per_step: int | None = None,
     ) -> None:
@@ -219,6 +223,7 @@ class ATACDiffModule(
         self.information, self.information_weight = information, information_weight
         self.condition_dropout, self.joint = condition_dropout, joint
         self.loading_precision, self.unit_sphere = loading_precision, unit_sphere
+        self.calibrate = calibrate
         self.peaks_per_step = min(n_peaks, peaks_per_step or PEAKS_PER_STEP)
         self.refine = refine
         self.stage: Stage = "autoencoder"
