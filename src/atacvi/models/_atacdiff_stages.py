@@ -41,7 +41,7 @@ class StagesMixin:
         return ["autoencoder"] if stage == "auxiliary" and self.module.joint else []
 
     def _can_calibrate(self, ended: Stage) -> bool:
-        """Return whether cells are to be looked at that can be drawn now that a stage has ended."""
+        """Return whether cells can be drawn, and are to be calibrated, now that a stage has ended."""
         complete = {*self.stages_done_, ended} >= set(self._needed_stages())
         return complete and self.module.calibrate and not self._is_query
 

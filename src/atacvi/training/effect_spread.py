@@ -28,6 +28,7 @@ _LEAST_CELLS = 50
 _N_STEPS, _DAMPING = 4, 0.7
 # Variances count as if so many cells had been seen where generated ones are right.
 _CELLS_OF_PRIOR = 10.0
+# No component is pressed or stretched by more than that in a step.
 _FACTORS = (0.1, 3.0)
 
 
