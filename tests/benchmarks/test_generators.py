@@ -72,6 +72,24 @@ def test_held_out_cells_stand_in_the_order_of_the_test_types(load, cells, tmp_pa
     np.testing.assert_array_equal(np.where(depth > 30, "b", "a"), found.labels["test"])
 
 
+def test_every_draw_is_saved_and_scored(load, cells, tmp_path):
+    generation = load("generation")
+    path = tmp_path / "cells.h5ad"
+    cells.write_h5ad(path)
+    (tmp_path / "cells").mkdir()
+    found = generation.generate(
+        str(path), "cell_type", "marginals", 0, 2, str(tmp_path / "cells"), {}
+    )
+    parts = generation.Cells(path, "cell_type", 0)
+    rows = generation.score_family(path, parts, found, "marginals", 0, 2, tmp_path)
+    assert [(row["mode"], row["draw"]) for row in rows] == [
+        (mode, draw) for mode in generation.MODES for draw in range(2)
+    ]
+    assert not [row["error"] for row in rows if "error" in row]
+    one, two = (row["wasserstein"] for row in rows[:2])
+    assert one != two
+
+
 def test_ranks_know_what_each_score_should_be(load):
     summary = pd.DataFrame(
         {
