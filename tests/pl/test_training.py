@@ -16,6 +16,15 @@ def test_every_term_is_drawn_for_training_and_held_out_cells(model):
     assert labels == ["training cells", "held-out cells"]
 
 
+def test_names_of_stages_that_begin_together_can_be_read(model):
+    model.training_stages_ = [("warm-up", 0), ("mixture", 5), ("cycle", 5.1)]
+    ax = training_curves(model, ["elbo"])[0]
+    ax.figure.draw_without_rendering()
+    boxes = {text.get_text().strip(): text.get_window_extent() for text in ax.texts}
+    assert set(boxes) == {"mixture", "cycle"}
+    assert not boxes["mixture"].overlaps(boxes["cycle"])
+
+
 def test_stages_are_marked(model):
     ax = training_curves(model, ["elbo"])[0]
     assert [text.get_text().strip() for text in ax.texts] == ["mixture", "cycle"]

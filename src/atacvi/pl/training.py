@@ -154,9 +154,10 @@ def _limit(ax: Axes, values: NDArray[np.float64]) -> None:
 
 
 def _mark_stages(ax: Axes, borders: list[tuple[str, float]], *, named: bool) -> None:
-    for name, epoch in borders:
-        if epoch <= 0:
-            continue
+    later = [(name, epoch) for name, epoch in borders if epoch > 0]
+    for name, epoch in later:
+        # On the left of its line but for the last, so that stages that begin together can be read.
+        side = "left" if (name, epoch) == later[-1] else "right"
         ax.axvline(epoch, color="#888888", lw=0.8, ls=":")
         if named:
             ax.text(
@@ -168,5 +169,5 @@ def _mark_stages(ax: Axes, borders: list[tuple[str, float]], *, named: bool) -> 
                 color="#555555",
                 va="bottom",
                 rotation=90,
-                ha="left",
+                ha=side,
             )
