@@ -189,13 +189,14 @@ class StageCellsMixin(StreamingMixin):
         centre = vectors.mean(0)
 
         def draw(matrix: np.ndarray, of_draw: int) -> sp.csr_matrix:
-            module.set_spread(torch.as_tensor(matrix), centre)
+            module.set_spread(torch.as_tensor(matrix, dtype=torch.float), centre)
             generators = cell_generators(seed + 1 + of_draw, range(n))
             return self._draw_peaks(h, cells, "counts", generators)  # type: ignore[attr-defined]
 
         matrix = None  # also where this is interrupted
         try:
-            matrix = torch.as_tensor(match_spread(vectors.cpu().numpy(), draw, components))
+            found = match_spread(vectors.cpu().numpy(), draw, components)
+            matrix = torch.as_tensor(found, dtype=torch.float)
         finally:
             module.set_spread(matrix, centre)
 
