@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from atacvi.modules.atacdiff import PeakBatch
+    from atacvi.modules._minibatch import PeakBatch
 
 
 class ATACDiffEvaluationMixin:

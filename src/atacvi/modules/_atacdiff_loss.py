@@ -9,7 +9,7 @@ from scvi.module.base import LossOutput
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from atacvi.modules._minibatch import split_counts
+from atacvi.modules._minibatch import PeakBatch, split_counts
 from atacvi.modules._peak_likelihood import (
     PeakDraw,
     PeakLikelihood,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from atacvi.diffusion import Process
-    from atacvi.modules.atacdiff import PeakBatch, Stage
+    from atacvi.modules.atacdiff import Stage
     from atacvi.nn import (
         AuxiliaryDecoder,
         AuxiliaryEncoder,

@@ -1,4 +1,4 @@
-"""The tensors of a minibatch, as the modules of paired data read them."""
+"""The tensors of a minibatch, as the modules read them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,34 @@ class PairedBatch(NamedTuple):
     has_rna: Tensor
     has_atac: Tensor
     covariates: Tensor
+
+
+class PeakBatch(NamedTuple):
+    """Accessibility of a minibatch and what is known of its cells.
+
+    Parameters
+    ----------
+    atac
+        Counts, shape (cells, peaks).
+    depth
+        Library size: a given size factor, else the total of the counts, shape (cells, 1).
+    covariates
+        One-hot batch and categorical covariates and the continuous ones, (cells, covariates).
+    label, batch
+        Codes, shape (cells,); the unlabelled category is `n_labels`.
+    condition
+        Embedding of another view of the cell, shape (cells, n_condition), or ``None``.
+    components
+        Spectral components, which both encoders see, shape (cells, n_spectral); ``None`` without.
+    """
+
+    atac: SparseTarget
+    depth: Tensor
+    covariates: Tensor
+    label: Tensor
+    batch: Tensor
+    condition: Tensor | None
+    components: Tensor | None
 
 
 def row_sums(x: SparseTarget) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from scvi.module.base import BaseModuleClass, auto_move_data
@@ -15,7 +15,7 @@ from atacvi.likelihoods import SparseTarget
 from atacvi.modules._atacdiff_evaluation import ATACDiffEvaluationMixin
 from atacvi.modules._atacdiff_loss import ATACDiffLossMixin
 from atacvi.modules._atacdiff_sampling import ATACDiffSamplingMixin, LatentPrior
-from atacvi.modules._minibatch import encode_covariates, row_sums
+from atacvi.modules._minibatch import PeakBatch, encode_covariates, row_sums
 from atacvi.modules._peak_likelihood import PEAK_LIKELIHOODS
 from atacvi.nn import (
     AuxiliaryDecoder,
@@ -44,34 +44,6 @@ PEAKS_PER_STEP = 16_384
 # Cells from which a network adds to the spectral embedding. With fewer, what it learns raises the
 # likelihood of held-out cells and blurs their types all the same.
 MIN_CELLS_REFINEMENT = 5_000
-
-
-class PeakBatch(NamedTuple):
-    """Accessibility of a minibatch and what is known of its cells.
-
-    Parameters
-    ----------
-    atac
-        Counts, shape (cells, peaks).
-    depth
-        Library size: a given size factor, else the total of the counts, shape (cells, 1).
-    covariates
-        One-hot batch and categorical covariates and the continuous ones, (cells, covariates).
-    label, batch
-        Codes, shape (cells,); the unlabelled category is `n_labels`.
-    condition
-        Embedding of another view of the cell, shape (cells, n_condition), or ``None``.
-    components
-        Spectral components, which both encoders see, shape (cells, n_spectral); ``None`` without.
-    """
-
-    atac: SparseTarget
-    depth: Tensor
-    covariates: Tensor
-    label: Tensor
-    batch: Tensor
-    condition: Tensor | None
-    components: Tensor | None
 
 
 def _check_choices(**given: tuple[str, tuple[str, ...]]) -> None:
