@@ -7,8 +7,8 @@
 
 Cells are split 80/10/10 within each type, anew with each seed. Methods learn from the 80 %, and
 draw as many cells as the test set has: as they come (``unconditional``) and of the types of the
-test cells (``per type``), each ``--draws`` times: scores of few cells differ from draw to draw. ``held_out`` are the validation cells in the place of
-generated ones: what real cells reach. Files without a folder are read from $ATACVI_DATA_DIR.
+test cells (``per type``), each ``--draws`` times: scores of few cells differ from draw to draw.
+``held_out`` are the validation cells in the place of generated ones: what real cells reach. Files without a folder are read from $ATACVI_DATA_DIR.
 ``--rescore`` scores the cells of an earlier run again and trains nothing.
 """
 

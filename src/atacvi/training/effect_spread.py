@@ -51,8 +51,7 @@ class UnseenComponents(NamedTuple):
 
     def of(self, counts: sp.csr_matrix) -> NDArray[np.float64]:
         """Return where cells lie, centred, shape (cells, kept)."""
-        values = map_spectral(counts, self.fit, scaled=False).astype(np.float64) @ self.rotation
-        return values - values.mean(0)
+        return _place(counts, self.fit, self.rotation)
 
 
 def unseen_components(counts: sp.csr_matrix, random_state: int) -> list[UnseenComponents]:
@@ -87,9 +86,16 @@ def unseen_components(counts: sp.csr_matrix, random_state: int) -> list[UnseenCo
         rotation = np.linalg.lstsq(
             of_fold - of_fold.mean(0), (of_all - of_all.mean(0))[:, :kept], rcond=None
         )[0].astype(np.float64)
-        parts.append(UnseenComponents(fit, rotation, np.empty(0)))
-        parts[-1] = parts[-1]._replace(observed=parts[-1].of(seen))
+        parts.append(UnseenComponents(fit, rotation, _place(seen, fit, rotation)))
     return parts
+
+
+def _place(
+    counts: sp.csr_matrix, fit: SpectralFit, rotation: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return cells in turned components, centred, shape (cells, kept)."""
+    values = map_spectral(counts, fit, scaled=False).astype(np.float64) @ rotation
+    return values - values.mean(0)
 
 
 def match_spread(
