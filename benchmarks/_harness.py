@@ -214,6 +214,19 @@ def command_line() -> str:
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
+def data_file(name: str) -> Path:
+    """Give a file or folder, or that of the name in $ATACVI_DATA_DIR (a type for argparse)."""
+    folder = os.environ.get("ATACVI_DATA_DIR")
+    candidates = [Path(name), *([Path(folder) / name] if folder else [])]
+    for path in candidates:
+        if path.exists():
+            return path
+    tried = " or ".join(map(str, candidates))
+    hint = "" if folder else "; $ATACVI_DATA_DIR may name the folder of the data"
+    msg = f"there is no {tried}{hint}"
+    raise argparse.ArgumentTypeError(msg)
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that all benchmarks share."""
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and figures")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import _harness as harness
@@ -328,7 +327,9 @@ def batches(arguments: argparse.Namespace) -> pd.DataFrame:
 def main() -> None:
     """Run the parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="labelled .h5ad with peaks")
+    parser.add_argument(
+        "--data", type=harness.data_file, required=True, help="labelled .h5ad with peaks"
+    )
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--cells", type=int, default=None, help="a random part of the cells")

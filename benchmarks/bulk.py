@@ -130,8 +130,12 @@ def run(
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="folder of the BED files")
-    parser.add_argument("--labels", type=Path, required=True, help="table: file, cell_type, assay")
+    parser.add_argument(
+        "--folder", type=harness.data_file, required=True, help="folder of the BED files"
+    )
+    parser.add_argument(
+        "--labels", type=harness.data_file, required=True, help="table: file, cell_type, assay"
+    )
     parser.add_argument("--genome", default="hg19")
     parser.add_argument("--min-sets", type=int, default=2, help="files that share a region")
     parser.add_argument("--epochs", type=int, default=1, help="0 keeps the spectral start")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import _harness as harness
@@ -79,7 +78,9 @@ def posterior(
 def main() -> None:
     """Run all data sets and seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled .h5mu")
+    parser.add_argument(
+        "--data", type=harness.data_file, nargs="+", required=True, help="labelled .h5mu"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--label-key", default="cell_type")
     parser.add_argument("--drop-label", nargs="*", default=["Mis"], help="labels not scored")

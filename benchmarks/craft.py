@@ -197,7 +197,9 @@ def main() -> None:
     parser.add_argument("--run-folds", nargs="+", type=int, help="which of them; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-cells", type=int, default=None)
-    parser.add_argument("--genes", type=Path, help="BED of genes for gene activity: 5 columns")
+    parser.add_argument(
+        "--genes", type=harness.data_file, help="BED of genes for gene activity: 5 columns"
+    )
     parser.add_argument("--multivi-epochs", type=int, default=40)
     parser.add_argument("--options", type=json.loads, default={}, help="JSON")
     harness.add_common_arguments(parser)
@@ -211,7 +213,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for data in arguments.data:
         is_simulated = data.startswith(_SIMULATED)
-        path = data if is_simulated else str(Path(data).resolve())
+        path = data if is_simulated else str(harness.data_file(data).resolve())
         name_of_data = data if is_simulated else Path(data).stem
         for method in arguments.methods:
             for fold in arguments.run_folds or range(arguments.folds):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import _harness as harness
@@ -112,7 +111,9 @@ def cross(
 def main() -> None:
     """Run every method with every seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help=".h5mu with rna and atac")
+    parser.add_argument(
+        "--data", type=harness.data_file, required=True, help=".h5mu with rna and atac"
+    )
     choices = ["multiview", "multivi", "mean"]
     parser.add_argument("--methods", nargs="+", default=choices, choices=choices)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])

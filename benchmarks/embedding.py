@@ -120,7 +120,9 @@ def run_method(
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="labelled .h5mu with rna, atac")
+    parser.add_argument(
+        "--data", type=harness.data_file, required=True, help="labelled .h5mu with rna, atac"
+    )
     parser.add_argument("--methods", nargs="+", required=True, choices=sorted(peers.PEERS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--label-key", default="cell_type")

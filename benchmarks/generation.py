@@ -8,7 +8,7 @@
 Cells are split 80/10/10 within each type, anew with each seed. Methods learn from the 80 %, and
 draw as many cells as the test set has: as they come (``unconditional``) and of the types of the
 test cells (``per type``), each ``--draws`` times: scores of few cells differ from draw to draw.
-``held_out`` are the validation cells in the place of generated ones: what real cells reach. Files without a folder are read from $ATACVI_DATA_DIR.
+``held_out`` are the validation cells in the place of generated ones: what real cells reach.
 ``--rescore`` scores the cells of an earlier run again and trains nothing.
 """
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +238,9 @@ def parse() -> argparse.Namespace:
 
 def parse_with_data(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Add what all benchmarks of generated cells share, and read the command line."""
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled .h5ad files")
+    parser.add_argument(
+        "--data", type=harness.data_file, nargs="+", required=True, help="labelled .h5ad files"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--label-key", default="cell_type")
     parser.add_argument("--atacdiff-epochs", type=int, default=None)
@@ -253,15 +254,8 @@ def parse_with_data(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--rescore", action="store_true", help="score saved cells again")
     harness.add_common_arguments(parser)
     arguments = parser.parse_args()
-    arguments.data = [find(path) for path in arguments.data]
     arguments.options = {"atacdiff_epochs": arguments.atacdiff_epochs, **arguments.atacdiff_options}
     return arguments
-
-
-def find(path: Path) -> Path:
-    """Give the file itself, or the one of its name in $ATACVI_DATA_DIR."""
-    beside = Path(os.environ.get("ATACVI_DATA_DIR", ".")) / path
-    return path if path.exists() else beside
 
 
 def report(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:

@@ -29,7 +29,6 @@ import _harness as harness
 import _peers as peers
 import _predict as models
 import embedding
-import generation
 import numpy as np
 
 if TYPE_CHECKING:
@@ -184,7 +183,9 @@ def means_of_others(truth: sp.csr_matrix, labels: np.ndarray, cells: np.ndarray)
 def main() -> None:
     """Run every method with every seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help=".h5mu, or .h5ad of ATAC alone")
+    parser.add_argument(
+        "--data", type=harness.data_file, required=True, help=".h5mu, or .h5ad of ATAC alone"
+    )
     parser.add_argument("--methods", nargs="+", default=None, choices=models.MODELS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--fraction", type=float, default=0.1, help="of the non-zeros, hidden")
@@ -204,7 +205,7 @@ def main() -> None:
     )
     harness.add_common_arguments(parser)
     arguments = parser.parse_args()
-    data = generation.find(arguments.data)
+    data: Path = arguments.data
     methods = arguments.methods or (models.OF_ATAC if data.suffix == ".h5ad" else models.MODELS)
     options = {
         "multivi_epochs": arguments.multivi_epochs,

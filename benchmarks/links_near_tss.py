@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import _harness as harness
@@ -105,8 +104,12 @@ def compare(table: pd.DataFrame, top: int, near: int) -> dict[str, Any]:
 def main() -> None:
     """Run every method with every seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help=".h5mu with rna and atac")
-    parser.add_argument("--genes", type=Path, required=True, help="BED of genes, with strand")
+    parser.add_argument(
+        "--data", type=harness.data_file, required=True, help=".h5mu with rna and atac"
+    )
+    parser.add_argument(
+        "--genes", type=harness.data_file, required=True, help="BED of genes, with strand"
+    )
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--max-cells", type=int, default=1_000_000, help="drawn at random")

@@ -130,8 +130,8 @@ def planted(seed: int) -> dict[str, Any]:
 def main() -> None:
     """Run both parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, help="folder of the BED files")
-    parser.add_argument("--labels", type=Path, help="table: file, cell_type, assay")
+    parser.add_argument("--folder", type=harness.data_file, help="folder of the BED files")
+    parser.add_argument("--labels", type=harness.data_file, help="table: file, cell_type, assay")
     parser.add_argument("--tss", type=Path, help="BED file of transcription start sites")
     parser.add_argument("--cells", nargs="+", default=["GM12878"], help="cell types to take")
     parser.add_argument("--hide", nargs="+", default=["chr1"], help="chromosomes to hide")

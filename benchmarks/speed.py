@@ -301,7 +301,9 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="*", default=None, choices=METHODS)
-    parser.add_argument("--data", type=Path, default=None, help="a file instead of simulating")
+    parser.add_argument(
+        "--data", type=harness.data_file, default=None, help="a file instead of simulating"
+    )
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--genes", type=int, default=2_000)
     parser.add_argument("--peaks", type=int, default=100_000)
@@ -309,7 +311,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-steps", type=int, default=0, help="batches to time; 0: epochs")
     parser.add_argument("--epochs", type=int, default=1, help="epochs to time")
     parser.add_argument("--batch-size", type=int, default=0, help="0: each method's own")
-    parser.add_argument("--converged", type=Path, default=None, help="labelled .h5mu")
+    parser.add_argument("--converged", type=harness.data_file, default=None, help="labelled .h5mu")
     parser.add_argument("--peer-epochs", type=int, default=100, help="at most, for --converged")
     parser.add_argument("--every", type=int, default=5, help="epochs between two latents")
     parser.add_argument("--drop-label", nargs="*", default=["Mis"])

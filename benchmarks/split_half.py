@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import _harness as harness
@@ -137,7 +136,9 @@ def compare(
 def main() -> None:
     """Run every method with every seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="labelled .h5mu with rna, atac")
+    parser.add_argument(
+        "--data", type=harness.data_file, required=True, help="labelled .h5mu with rna, atac"
+    )
     parser.add_argument("--methods", nargs="+", default=METHODS[:3], choices=METHODS)
     parser.add_argument("--label-key", default="cell_type")
     parser.add_argument("--drop-label", nargs="*", default=["Mis"], help="labels left out")

@@ -97,7 +97,9 @@ def run(
 def main() -> None:
     """Run every method with every seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help=".h5mu with rna and atac")
+    parser.add_argument(
+        "--data", type=harness.data_file, required=True, help=".h5mu with rna and atac"
+    )
     default = ["rna_pca", "lsi", "concat", "multiview"]
     parser.add_argument("--methods", nargs="+", default=default, choices=sorted(peers.PEERS))
     parser.add_argument("--time-key", default="cell_type")

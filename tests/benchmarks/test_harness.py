@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -92,3 +93,15 @@ def test_every_method_and_seed_becomes_a_row(harness, tmp_path, monkeypatch):
     assert summary["score"].tolist()[0] == 2.5
     assert summary["error"].tolist()[1] == "ValueError: no"
     assert (tmp_path / "task.png").exists()
+
+
+def test_files_are_found_by_name_in_the_folder_of_the_data(harness, tmp_path, monkeypatch):
+    (tmp_path / "cells.h5ad").touch()
+    monkeypatch.setenv("ATACVI_DATA_DIR", str(tmp_path))
+    assert harness.data_file("cells.h5ad") == tmp_path / "cells.h5ad"
+    assert harness.data_file(str(tmp_path)) == tmp_path  # a folder, and a whole path
+    with pytest.raises(argparse.ArgumentTypeError, match=r"no other.h5ad or .*other.h5ad$"):
+        harness.data_file("other.h5ad")
+    monkeypatch.delenv("ATACVI_DATA_DIR")
+    with pytest.raises(argparse.ArgumentTypeError, match="may name the folder"):
+        harness.data_file("cells.h5ad")
