@@ -185,12 +185,19 @@ def _both(mdata: MuData) -> np.ndarray:
     return np.flatnonzero((counts[0] > 0) & (counts[1] > 0))
 
 
+def data_set(name: str) -> str:
+    """Give the path of a file, or what names simulated cells (a type for argparse)."""
+    return name if name.startswith(_SIMULATED) else str(harness.data_file(name).resolve())
+
+
 def main() -> None:
     """Run every method on every fold."""
     import pandas as pd
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", required=True, help=".h5mu files, simulated:<noise>")
+    parser.add_argument(
+        "--data", type=data_set, nargs="+", required=True, help=".h5mu files, simulated:<noise>"
+    )
     parser.add_argument("--methods", nargs="+", default=_METHODS[:-2], choices=_METHODS)
     parser.add_argument("--by", default="cell", choices=["cell", "batch"])
     parser.add_argument("--folds", type=int, default=5)
@@ -213,12 +220,11 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for data in arguments.data:
         is_simulated = data.startswith(_SIMULATED)
-        path = data if is_simulated else str(harness.data_file(data).resolve())
         name_of_data = data if is_simulated else Path(data).stem
         for method in arguments.methods:
             for fold in arguments.run_folds or range(arguments.folds):
                 job = {
-                    "data": path,
+                    "data": data,
                     "method": method,
                     "seed": arguments.seed,
                     "by": arguments.by,
