@@ -1,12 +1,11 @@
-"""Weights of the latent directions, and their choice by held-out counts."""
+"""Weights of the principal directions of a latent."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 
-from atacvi.training import EmbeddedCells, choose_exponent, emphasis_of
+from atacvi.training import emphasis_of
 
 
 @pytest.fixture
@@ -66,42 +65,3 @@ def test_directions_that_hold_nothing_are_not_blown_up():
     weights = emphasis_of(mean, -0.75)
     assert np.abs(weights[2]).max() < 1e-6
     assert np.linalg.matrix_rank(weights, tol=1e-3) == 2
-
-
-def cells_of(group, latent, rng, n_features=60) -> EmbeddedCells:
-    """Features by group; nothing else of the latent is seen in them."""
-    own = np.arange(n_features) % (group.max() + 1) == group[:, None]
-    tokens = {
-        name: sp.csr_matrix(rng.random(own.shape) < np.where(own, high, 0.05))
-        for name, high in (("rna", 0.5), ("atac", 0.2))
-    }
-    return EmbeddedCells(latent, tokens)
-
-
-def planted(kind: str, rng, n_cells: int) -> EmbeddedCells:
-    if kind == "one wide direction":  # it alone separates; seven others hold as much noise each
-        group = rng.integers(0, 3, n_cells)
-        latent = rng.normal(size=(n_cells, 8))
-        latent[:, 0] = 2.0 * (group - 1) + 0.5 * latent[:, 0]
-    elif kind == "many narrow directions":  # two wide ones are noise
-        group = rng.integers(0, 6, n_cells)
-        latent = 0.15 * rng.normal(size=(n_cells, 8)) + 0.6 * np.eye(6, 8)[group]
-        latent[:, 6:] = 3.0 * rng.normal(size=(n_cells, 2))
-    else:
-        group, latent = rng.integers(0, 3, n_cells), rng.normal(size=(n_cells, 8))
-    return cells_of(group, latent, rng)
-
-
-@pytest.mark.parametrize(
-    ("kind", "sign"), [("one wide direction", 1), ("many narrow directions", -1), ("noise", 0)]
-)
-def test_what_neighbours_know_of_held_out_counts_decides(kind, sign):
-    rng = np.random.default_rng(0)
-    reference = planted(kind, rng, 1500)
-    held_out = planted(kind, rng, 300)
-    assert np.sign(choose_exponent(reference, [held_out, held_out])) == sign
-
-
-def test_one_held_out_cell_decides_nothing(rng):
-    reference, held_out = planted("one wide direction", rng, 300), planted("noise", rng, 1)
-    assert choose_exponent(reference, [held_out]) == 0.0

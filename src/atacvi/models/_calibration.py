@@ -15,8 +15,7 @@ from atacvi.training import (
     EmbeddedCells,
     at_most,
     calibrate_effects,
-    choose_exponent,
-    emphasis_of,
+    choose_weights,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from atacvi.modules._minibatch import PairedBatch
 
 # Neighbours are sought among so many training cells for so many other cells, by so many features a
-# modality: more take time and memory, and the choice is among few exponents.
+# modality: more take time and memory, and the choice is among a few weights.
 _MAX_REFERENCE, _MAX_QUERIES, _MAX_FEATURES = 10_000, 1_000, 16_384
 # Splits of the counts of a cell in what the encoder sees and what it does not.
 _N_SPLITS = 8
@@ -40,8 +39,8 @@ class HeldOutCalibrationMixin(StreamingMixin):
 
     def _forget_calibration(self) -> None:
         """Take back what was chosen for the weights before the training that begins."""
-        vars(self).pop("effect_scale_", None)
-        vars(self).pop("latent_exponent_", None)
+        for name in ("effect_scale_", "latent_units_", "latent_exponent_"):
+            vars(self).pop(name, None)
         self.module.latent_weights.copy_(torch.eye(self.module.n_latent))
 
     def _calibrate(self) -> None:
@@ -71,8 +70,7 @@ class HeldOutCalibrationMixin(StreamingMixin):
             torch.manual_seed(session_seed())
             reference = self._embed(others, features)
             splits = [self._embed(asked, features, SHOWN_FRACTION) for _ in range(_N_SPLITS)]
-        self.latent_exponent_ = choose_exponent(reference, splits)
-        weights = emphasis_of(reference.latent, self.latent_exponent_)
+        self.latent_units_, self.latent_exponent_, weights = choose_weights(reference, splits)
         module.latent_weights.copy_(torch.as_tensor(weights))
 
     def _split_for_neighbours(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -68,10 +68,11 @@ class RepresentationMixin(StreamingMixin):
         return_dist
             Return mean and variance of z instead; they are never weighted.
         weighted
-            Multiply the latent by the weights of its directions (`atacvi.training.emphasis_of`),
-            with which neighbours know most of counts of held-out cells; the model's
-            `latent_exponent_` says what training chose. ``False`` gives z itself, as the decoders
-            take it.
+            Multiply the latent by the weights with which neighbours know most of counts of held-out
+            cells (`atacvi.training.choose_weights`): the model's `latent_units_` is ``"noise"``
+            where training chose to measure directions in units of their noise, and its
+            `latent_exponent_` is the power of their spread that weights them. ``False`` gives z
+            itself, as the decoders take it.
 
         Returns
         -------

@@ -85,7 +85,7 @@ class MultiViewTrainingMixin(HeldOutCalibrationMixin):
             from the best weights, twice; then end the stage with the best weights. At the end
             counts of held-out cells that were not encoded decide how far the effects of the latent
             on either modality are shrunk (`effect_scale_`) and what its directions weigh when cells
-            are compared (`latent_exponent_`); not with ``preset="paper"``.
+            are compared (`latent_units_`, `latent_exponent_`); not with ``preset="paper"``.
         early_stopping_patience
             Epochs to wait for an improvement, each time; ``None`` takes a twentieth of the run, at
             least 5.

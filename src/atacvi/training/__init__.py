@@ -55,10 +55,16 @@ from atacvi.training.denoiser_plan import (
 )
 from atacvi.training.effect_scale import EFFECT_SCALES, SHOWN_FRACTION, calibrate_effects
 from atacvi.training.effect_spread import UnseenComponents, match_spread, unseen_components
-from atacvi.training.emphasis import EmbeddedCells, choose_exponent, emphasis_of
+from atacvi.training.emphasis import emphasis_of
 from atacvi.training.guidance import calibrate_guidance
 from atacvi.training.head_start import logistic_rows, start_classification_head
 from atacvi.training.latent_groups import posteriors_within_groups
+from atacvi.training.latent_weights import (
+    EmbeddedCells,
+    LatentWeights,
+    choose_weights,
+    noise_units,
+)
 from atacvi.training.mixture import mixture_of
 from atacvi.training.neighbour_gain import neighbour_gain
 from atacvi.training.nonfinite import StopOnNonFinite
@@ -119,6 +125,7 @@ __all__ = [
     "FinetuningPlan",
     "FinetuningViews",
     "LatentDataModule",
+    "LatentWeights",
     "LearnNewColumns",
     "MultiViewStages",
     "MultiViewTrainingPlan",
@@ -152,7 +159,7 @@ __all__ = [
     "cell_blocks",
     "check_plan_kwargs",
     "checkpoint_path",
-    "choose_exponent",
+    "choose_weights",
     "clearly_best",
     "directed_rows",
     "emphasis_of",
@@ -164,6 +171,7 @@ __all__ = [
     "match_spread",
     "mixture_of",
     "neighbour_gain",
+    "noise_units",
     "pack",
     "plan_arguments",
     "posteriors_within_groups",
