@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import atacvi
-from atacvi.training import emphasis_of
+from atacvi.training import LatentWeights, emphasis_of
 
 from .conftest import QUIET, train
 
@@ -38,6 +38,19 @@ def test_the_latent_is_weighted_as_training_chose(model):
         weights = emphasis_of(mean, model.latent_exponent_)
         np.testing.assert_allclose(model.module.latent_weights.numpy(), weights, atol=0.2)
     expected = mean @ model.module.latent_weights.numpy()
+    np.testing.assert_allclose(model.get_latent_representation(), expected, rtol=1e-5)
+
+
+def test_weights_in_units_of_noise_are_taken_where_they_are_chosen(mdata, monkeypatch):
+    weights = np.diag(np.arange(1.0, 7.0)).astype(np.float32)
+    monkeypatch.setattr(
+        "atacvi.models._calibration.choose_weights",
+        lambda *_: LatentWeights("noise", 0.0, weights),
+    )
+    model = small(mdata)
+    model.train(1, batch_size=64, **QUIET)
+    assert (model.latent_units_, model.latent_exponent_) == ("noise", 0.0)
+    expected = model.get_latent_representation(weighted=False) @ weights
     np.testing.assert_allclose(model.get_latent_representation(), expected, rtol=1e-5)
 
 
@@ -138,4 +151,5 @@ def test_a_scale_of_an_earlier_run_is_not_kept(mdata):
     model.module.latent_weights.fill_(7.0)
     model.train(1, batch_size=64, early_stopping=False, **QUIET)
     assert not hasattr(model, "effect_scale_")
+    assert not hasattr(model, "latent_units_")
     torch.testing.assert_close(model.module.latent_weights, torch.eye(6))
