@@ -55,5 +55,24 @@ def emphasis_of(mean: ArrayLike, exponent: float = 1.0) -> NDArray[np.float32]:
         values = np.where(kept, values, 1.0) ** exponent * kept
     else:
         values = values**exponent
-    root = (axes * np.sqrt(values * n_latent / values.sum())) @ axes.T
+    return symmetric_weights(values, axes)
+
+
+def symmetric_weights(
+    squares: NDArray[np.floating], axes: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Return the symmetric matrix that weights orthonormal axes, of unit mean squared weight.
+
+    Parameters
+    ----------
+    squares
+        Square of each weight, up to a common factor, shape (n_latent,).
+    axes
+        Axes as columns, shape (n_latent, n_latent).
+
+    Returns
+    -------
+    float32 of shape (n_latent, n_latent).
+    """
+    root = (axes * np.sqrt(squares * len(squares) / squares.sum())) @ axes.T
     return root.astype(np.float32)

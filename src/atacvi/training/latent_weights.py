@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from atacvi.training.clear_choice import clearly_best
-from atacvi.training.emphasis import emphasis_of
+from atacvi.training.emphasis import emphasis_of, symmetric_weights
 from atacvi.training.neighbour_gain import gain_by_cell, nearest
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ def noise_units(splits: ArrayLike) -> NDArray[np.float32]:
     values, axes = np.linalg.eigh(around.T @ around / max(1, len(around)))
     if len(splits) < 2 or values[-1] <= np.finfo(np.float64).tiny:
         return np.eye(n_latent, dtype=np.float32)
-    precision = 1.0 / np.maximum(values, _LEAST_NOISE * values[-1])
-    root = (axes * np.sqrt(precision * n_latent / precision.sum())) @ axes.T
-    return root.astype(np.float32)
+    return symmetric_weights(1.0 / np.maximum(values, _LEAST_NOISE * values[-1]), axes)
 
 
 def choose_weights(reference: EmbeddedCells, held_out: Sequence[EmbeddedCells]) -> LatentWeights:
